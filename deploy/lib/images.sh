@@ -1,0 +1,121 @@
+# shellcheck shell=bash
+# Binaries and images: built when their inputs changed, and only then.
+
+components=(gateway channel-slack llm-proxy policy tools-wasm audit cli)
+target_dir="${CARGO_TARGET_DIR:-$root/target}"
+binaries_dir="$target_dir/x86_64-unknown-linux-gnu/release"
+tools_dir="$target_dir/nachos/tools"
+bus_image=nats:2-alpine
+
+# The host's cargo serves where it can make what the images hold: static binaries for Linux on x86-64, with Rust 1.95.
+host_can_build() {
+    [ "$(uname -sm)" = "Linux x86_64" ] && have cargo && have cc || return 1
+    local version
+    version="$(cd "$root" && rustc --version | cut -d ' ' -f 2)"
+    [ "$(printf '%s\n1.95.0\n' "$version" | sort -V | head -n 1)" = 1.95.0 ]
+}
+
+build_binaries() {
+    run cargo "compiling the workspace" in_root cargo build --release --workspace --locked || exit 1
+    ok binaries "$took"
+}
+
+in_root() { cd "$root" && "$@"; }
+
+# The built-in tools, compiled to WebAssembly. Rebuilt when a source is newer than the last build.
+build_guests() {
+    if [ -e "$tools_dir/.built" ] && [ -z "$(find "$root/tools/guests" "$root/tools/wit" -newer "$tools_dir/.built" -type f -not -path '*/target/*' -print -quit)" ]; then
+        ok tools "unchanged"
+        return 0
+    fi
+    mkdir -p "$tools_dir"
+    run tools "compiling the built-in tools to WebAssembly" env NACHOS_CACHE="$cache" "$root/tools/guests/build" "$tools_dir" || exit 1
+    touch "$tools_dir/.built"
+    ok tools "$took"
+}
+
+binary_of() { case "$1" in cli) echo nachos ;; *) echo "$1" ;; esac; }
+
+# What an image is made of, as one digest: kept as a label, compared before a rebuild.
+inputs_of() {
+    local component="$1"
+    {
+        cat "$root/Dockerfile" "$binaries_dir/$(binary_of "$component")"
+        case "$component" in
+            policy | tools-wasm) find "$tools_dir" -type f ! -name .built | LC_ALL=C sort | while read -r file; do printf '%s\n' "${file#"$tools_dir"}" && cat "$file"; done ;;
+        esac
+    } | sha256sum | cut -d ' ' -f 1
+}
+
+label_of() { "${docker[@]}" image inspect -f '{{index .Config.Labels "nachos.inputs"}}' "$1" 2>/dev/null; }
+
+build_images() {
+    if host_can_build; then
+        [ -n "${NACHOS_SKIP_BUILD:-}" ] || { build_binaries && build_guests; }
+        images_from_host
+    else
+        note cargo "no Rust 1.95 here: compiling inside Docker, which needs the internet"
+        images_from_docker
+    fi
+    need_bus_image
+}
+
+# A build context of its own with nothing but the binaries in it, hard links where the file system allows.
+images_from_host() {
+    local context="$target_dir/nachos/context" component inputs changed=0
+    rm -rf "$context" && mkdir -p "$context/prebuilt/bin"
+    for component in "${components[@]}"; do
+        cp -l "$binaries_dir/$(binary_of "$component")" "$context/prebuilt/bin/" 2>/dev/null ||
+            cp "$binaries_dir/$(binary_of "$component")" "$context/prebuilt/bin/"
+    done
+    cp -r "$tools_dir" "$context/prebuilt/tools" && rm -f "$context/prebuilt/tools/.built"
+    chmod -R go+rX "$context"
+    for component in "${components[@]}"; do
+        inputs="$(inputs_of "$component")"
+        [ "$(label_of "nachos/$component:local")" = "$inputs" ] && continue
+        build_image "$component" prebuilt "$context" --label "nachos.inputs=$inputs"
+        changed=$((changed + 1))
+    done
+    ok images "${#components[@]} ready, $changed rebuilt"
+}
+
+images_from_docker() {
+    local component
+    for component in "${components[@]}"; do build_image "$component" build "$root"; done
+    ok images "${#components[@]} ready"
+}
+
+build_image() {
+    local component="$1" binaries="$2" context="$3"
+    shift 3
+    run image "building nachos/$component" "${buildx[@]}" build --load --progress plain \
+        --build-arg BINARIES="$binaries" -f "$root/Dockerfile" --target "$component" -t "nachos/$component:local" "$@" "$context" || exit 1
+}
+
+# The official server image where a registry answers; else a local one with the same contents in the same places, made
+# of Debian's newer nats-server.
+need_bus_image() {
+    "${docker[@]}" image inspect "$bus_image" >/dev/null 2>&1 && return 0
+    if pull_bus_image; then ok bus "$bus_image pulled"; else stand_in_bus_image; fi
+}
+
+pull_bus_image() { timeout 120 "${docker[@]}" pull -q "$bus_image" >/dev/null 2>&1; }
+
+stand_in_bus_image() {
+    local context="$cache/bus-image" library
+    note bus "no image registry answers: building $bus_image from Debian's nats-server"
+    need_nats_server
+    into_cache busybox own busybox-static bin/busybox || die "no static busybox" "Put one at $cache/bin/busybox, then run this again."
+    rm -rf "$context" && mkdir -p "$context/root/bin" "$context/root/usr/local/bin"
+    cp "$cache/bin/busybox" "$context/root/bin/"
+    ln -s busybox "$context/root/bin/sh" && ln -s busybox "$context/root/bin/wget"
+    cp -L "$cache/bin/nats-server" "$context/root/usr/local/bin/"
+    # The dynamic loader and the libraries the server names, each at its own path.
+    ldd "$cache/bin/nats-server" | grep -o '/[^ ]*' | while read -r library; do
+        mkdir -p "$context/root$(dirname "$library")" && cp -L "$library" "$context/root$library"
+    done
+    chmod -R go+rX "$context"
+    cp "$root/deploy/bus.Dockerfile" "$context/Dockerfile"
+    run bus "building $bus_image" "${buildx[@]}" build --load --progress plain -t "$bus_image" "$context" || exit 1
+    ok bus "$bus_image stands in, nats-server $("$cache/bin/nats-server" --version | sed 's/.*v//')"
+}
