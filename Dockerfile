@@ -18,7 +18,8 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
  && for binary in gateway channel-slack llm-proxy policy tools-wasm audit nachos; do \
         cp "target/$CARGO_BUILD_TARGET/release/$binary" /out/bin/ || exit 1; \
     done \
- && NACHOS_CACHE=/src/target/nachos tools/guests/build /out/tools
+ && NACHOS_CACHE=/src/target/nachos tools/guests/build /out/tools \
+ && find /out/tools -name '.*' -delete
 
 FROM scratch AS build
 COPY --from=compile /out/ /

@@ -6,8 +6,7 @@ docker=(docker) compose=() buildx=()
 engine_answers() { "${docker[@]}" version -f '{{.Server.Version}}' >/dev/null 2>&1; }
 
 need_docker() {
-    have docker || have dockerd || install_docker
-    have docker || die "dockerd is here, its client is not" "Install your distribution's docker client (Debian: docker-cli)."
+    have docker || install_docker
     engine_answers || use_sudo || start_engine
     need_compose
     need_buildx
@@ -23,8 +22,8 @@ use_sudo() {
 
 install_docker() {
     local packages=(docker.io iptables)
-    is_debian || die "Docker is not installed" "Install it (docs.docker.com/get-docker), then run ./nachos up again."
-    note docker "not installed; ${packages[*]} will be installed from your distribution's packages"
+    is_debian || die "there is no Docker engine here" "Install one (docs.docker.com/get-docker), then run ./nachos up again."
+    note docker "no engine here; ${packages[*]} will be installed from your distribution's packages"
     agree "Go on?"
     run apt "reading package lists" as_root apt-get update -qq || exit 1
     # Newer releases keep the client in a package of its own.
@@ -35,13 +34,16 @@ install_docker() {
     hash -r
 }
 
-# By systemd where it runs, else as a plain process of this machine.
+# By systemd where it runs, else as a plain process of this machine. A client without an engine is common enough.
 start_engine() {
+    local context
     [ -z "${DOCKER_HOST:-}" ] || die "no Docker engine answers at $DOCKER_HOST" "Start it, or unset DOCKER_HOST."
+    context="$(docker context show 2>/dev/null || echo default)"
+    [ "$context" = default ] || die "the Docker engine of context $context does not answer" "Start it (on a desktop: open Docker Desktop), then run ./nachos again."
+    have dockerd || { install_docker && { engine_answers || use_sudo; } && return 0; }
     if [ -d /run/systemd/system ]; then
         run docker "starting the engine" as_root systemctl start docker || exit 1
     else
-        have dockerd || die "the Docker engine is not running" "Start it (on a desktop: open Docker Desktop), then run ./nachos again."
         launch_dockerd || launch_dockerd_with_legacy_iptables ||
             die "the Docker engine did not start" "Its last words:" "$(grep -vE 'level=(info|debug)' "$cache/log/dockerd.log" | tail -n 5)" "Whole log: $cache/log/dockerd.log"
     fi

@@ -22,15 +22,10 @@ build_binaries() {
 
 in_root() { cd "$root" && "$@"; }
 
-# The built-in tools, compiled to WebAssembly. Rebuilt when a source is newer than the last build.
+# The built-in tools, compiled to WebAssembly; their builder knows by itself whether anything changed.
 build_guests() {
-    if [ -e "$tools_dir/.built" ] && [ -z "$(find "$root/tools/guests" "$root/tools/wit" -newer "$tools_dir/.built" -type f -not -path '*/target/*' -print -quit)" ]; then
-        ok tools "unchanged"
-        return 0
-    fi
-    mkdir -p "$tools_dir"
-    run tools "compiling the built-in tools to WebAssembly" env NACHOS_CACHE="$cache" "$root/tools/guests/build" "$tools_dir" || exit 1
-    touch "$tools_dir/.built"
+    run tools "compiling the built-in tools to WebAssembly" \
+        env NACHOS_CACHE="$cache" "$root/tools/guests/build" "$@" "$tools_dir" || exit 1
     ok tools "$took"
 }
 
@@ -42,7 +37,7 @@ inputs_of() {
     {
         cat "$root/Dockerfile" "$binaries_dir/$(binary_of "$component")"
         case "$component" in
-            policy | tools-wasm) find "$tools_dir" -type f ! -name .built | LC_ALL=C sort | while read -r file; do printf '%s\n' "${file#"$tools_dir"}" && cat "$file"; done ;;
+            policy | tools-wasm) find "$tools_dir" -type f ! -name '.*' | LC_ALL=C sort | while read -r file; do printf '%s\n' "${file#"$tools_dir"}" && cat "$file"; done ;;
         esac
     } | sha256sum | cut -d ' ' -f 1
 }
@@ -68,7 +63,7 @@ images_from_host() {
         cp -l "$binaries_dir/$(binary_of "$component")" "$context/prebuilt/bin/" 2>/dev/null ||
             cp "$binaries_dir/$(binary_of "$component")" "$context/prebuilt/bin/"
     done
-    cp -r "$tools_dir" "$context/prebuilt/tools" && rm -f "$context/prebuilt/tools/.built"
+    cp -r "$tools_dir" "$context/prebuilt/tools" && find "$context/prebuilt/tools" -name '.*' -delete
     chmod -R go+rX "$context"
     for component in "${components[@]}"; do
         inputs="$(inputs_of "$component")"

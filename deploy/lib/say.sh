@@ -8,9 +8,9 @@ else
 fi
 
 title() { printf '\n  %s%s%s\n\n' "$bold" "$*" "$plain"; }
-ok()    { printf '  %s✓%s %-12s %s%s%s\n' "$green" "$plain" "$1" "$dim" "${*:2}" "$plain"; }
-note()  { printf '  %s·%s %-12s %s\n' "$yellow" "$plain" "$1" "${*:2}"; }
-bad()   { printf '  %s✗%s %-12s %s\n' "$red" "$plain" "$1" "${*:2}"; }
+ok()    { printf '  %s✓%s %-14s %s%s%s\n' "$green" "$plain" "$1" "$dim" "${*:2}" "$plain"; }
+note()  { printf '  %s·%s %-14s %s\n' "$yellow" "$plain" "$1" "${*:2}"; }
+bad()   { printf '  %s✗%s %-14s %s\n' "$red" "$plain" "$1" "${*:2}"; }
 hint()  { printf '    %-20s %s%s%s\n' "$1" "$dim" "${*:2}" "$plain"; }
 
 # die "what happened" "what to do next": the one way out on an error.
@@ -39,10 +39,10 @@ run() {
         sleep 0.2
         now=$((SECONDS - started))
         if [ -n "$live" ]; then
-            last="$(tail -n 1 "$log" | tr -d '\r\e' | cut -c "1-$((${COLUMNS:-$(tput cols 2>/dev/null || echo 80)} - 42))")"
-            printf '\r\e[K  %s…%s %-12s %s %s(%s) %s%s' "$yellow" "$plain" "$name" "$what" "$dim" "$(seconds $now)" "${last# }" "$plain"
+            last="$(tail -n 1 "$log" | tr -d '\r\e' | cut -c "1-$((${COLUMNS:-$(tput cols 2>/dev/null || echo 80)} - 44))")"
+            printf '\r\e[K  %s…%s %-14s %s %s(%s) %s%s' "$yellow" "$plain" "$name" "$what" "$dim" "$(seconds $now)" "${last# }" "$plain"
         elif [ "$now" -ge "$next" ]; then
-            printf '    %-12s %s (%s) %s\n' "$name" "$what" "$(seconds $now)" "$(tail -n 1 "$log" | cut -c 1-80)"
+            printf '    %-14s %s (%s) %s\n' "$name" "$what" "$(seconds $now)" "$(tail -n 1 "$log" | cut -c 1-80)"
             next=$((next + 30))
         fi
     done

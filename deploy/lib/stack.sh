@@ -59,7 +59,7 @@ wait_until_healthy() {
             "${docker[@]}" exec "$id" "${test[@]:1}" >/dev/null 2>&1 || waiting+=" $(name_of "$id")"
         done
         [ -n "$waiting" ] || break
-        [ -z "$live" ] || printf '\r\e[K  %s…%s %-12s waiting for%s' "$yellow" "$plain" stack "$waiting"
+        [ -z "$live" ] || printf '\r\e[K  %s…%s %-14s waiting for%s' "$yellow" "$plain" stack "$waiting"
         [ "$SECONDS" -lt "$deadline" ] || { [ -z "$live" ] || printf '\r\e[K'; why_not_up; exit 1; }
         sleep 0.2
     done
