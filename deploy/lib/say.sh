@@ -39,7 +39,7 @@ run() {
         sleep 0.2
         now=$((SECONDS - started))
         if [ -n "$live" ]; then
-            last="$(tail -n 1 "$log" | tr -d '\r\e' | cut -c "1-$((${COLUMNS:-$(tput cols 2>/dev/null || echo 80)} - 44))")"
+            last="$(tail -n 1 "$log" | tr -d '\r\033' | cut -c "1-$((${COLUMNS:-$(tput cols 2>/dev/null || echo 80)} - 44))")"
             printf '\r\e[K  %s…%s %-14s %s %s(%s) %s%s' "$yellow" "$plain" "$name" "$what" "$dim" "$(seconds $now)" "${last# }" "$plain"
         elif [ "$now" -ge "$next" ]; then
             printf '    %-14s %s (%s) %s\n' "$name" "$what" "$(seconds $now)" "$(tail -n 1 "$log" | cut -c 1-80)"
