@@ -69,3 +69,10 @@ pub trait Queued: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// Where it is published.
     fn subject(&self) -> Subject;
 }
+
+impl Subject {
+    /// The JetStream API subject that reads the last message stored on `subject` (NATS ADR-31).
+    pub fn direct_get(stream: &str, subject: &Subject) -> Self {
+        Self::new(format!("$JS.API.DIRECT.GET.{stream}.{subject}"))
+    }
+}

@@ -1,0 +1,165 @@
+//! Recording: a fact counts as recorded when the audit stream acknowledged it, after the disk did.
+//!
+//! The server flushes to disk for every acknowledgement, about a thousand times a second at most. Records of one process
+//! that wait at the same time therefore go out as one atomic batch (NATS ADR-50), which costs one flush: group commit.
+
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use proto::audit::{Fact, MAX_RECORD, Record, STREAM, Scope, log_subject};
+use proto::trace::Trace;
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use crate::connection::Bus;
+use crate::error::{CallError, PublishError};
+use crate::publish::{Envelope, Stored};
+
+/// Most records of one batch. The server takes a thousand; a hundred already makes the flush cheap.
+const MAX_BATCH: usize = 100;
+
+/// Records that may wait. Beyond it recording waits, and with it whatever must be recorded first.
+const MAX_WAITING: usize = 4096;
+
+/// Room for headers and framing in a record's message.
+const HEADROOM: usize = 1024;
+
+/// Headers of an atomic batch (NATS ADR-50).
+const BATCH_ID: &str = "Nats-Batch-Id";
+const BATCH_SEQUENCE: &str = "Nats-Batch-Sequence";
+const BATCH_COMMIT: &str = "Nats-Batch-Commit";
+
+/// Whether an id was used for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Once {
+    /// It was; the record is stored.
+    First,
+    /// The stream already holds a record with this id.
+    AlreadyUsed,
+}
+
+/// A record that waits, and who waits for it.
+struct Entry {
+    envelope: Envelope,
+    done: oneshot::Sender<Result<Stored, PublishError>>,
+}
+
+/// Where records wait to go out together.
+pub(crate) struct Recorder {
+    queue: mpsc::Sender<Entry>,
+    waiting: Mutex<Option<mpsc::Receiver<Entry>>>,
+}
+
+impl Recorder {
+    pub(crate) fn new() -> Self {
+        let (queue, waiting) = mpsc::channel(MAX_WAITING);
+        Self { queue, waiting: Mutex::new(Some(waiting)) }
+    }
+}
+
+impl Bus {
+    /// Records a fact and waits until it is on disk. Returns the record's id.
+    ///
+    /// # Errors
+    /// [`PublishError`]; the fact may then not be taken as recorded.
+    pub async fn record(&self, trace: Option<Trace>, scope: Scope, fact: Fact) -> Result<Uuid, PublishError> {
+        let id = Uuid::now_v7();
+        self.record_as(id, trace, scope, fact).await.map(|()| id)
+    }
+
+    /// As [`Bus::record`], with an id that the caller made: random, or others could use it up before.
+    ///
+    /// # Errors
+    /// [`PublishError`].
+    pub async fn record_as(&self, id: Uuid, trace: Option<Trace>, scope: Scope, fact: Fact) -> Result<(), PublishError> {
+        let envelope = self.envelope(id, id, trace, scope, fact)?;
+        let (done, outcome) = oneshot::channel();
+        let gone = || PublishError::Unconfirmed(CallError::Disconnected);
+        self.inner.recorder.queue.send(Entry { envelope, done }).await.map_err(|_| gone())?;
+        outcome.await.map_err(|_| gone())?.map(|_| ())
+    }
+
+    /// Records a fact that may happen once: `once` is its message id, and the stream tells whether it was used before,
+    /// by whichever replica. There is one attempt; whatever leaves doubt is an error, never [`Once::First`].
+    ///
+    /// # Errors
+    /// [`PublishError`]; nothing that depends on the record may then be done.
+    pub async fn record_once(&self, once: Uuid, trace: Option<Trace>, scope: Scope, fact: Fact) -> Result<Once, PublishError> {
+        let envelope = self.envelope(Uuid::now_v7(), once, trace, scope, fact)?;
+        let stored = self.store_once(&envelope).await?;
+        Ok(if stored.duplicate { Once::AlreadyUsed } else { Once::First })
+    }
+
+    fn envelope(&self, id: Uuid, message_id: Uuid, trace: Option<Trace>, scope: Scope, fact: Fact) -> Result<Envelope, PublishError> {
+        let record = Record::new(self.component(), id, Timestamp::now(), trace, scope, fact);
+        let body = serde_json::to_vec(&record).map_err(|error| PublishError::Unserializable(error.to_string()))?;
+        if body.len() > MAX_RECORD - HEADROOM {
+            return Err(PublishError::TooLarge(body.len()));
+        }
+        Ok(Envelope {
+            subject: log_subject(self.component()),
+            stream: STREAM,
+            id: message_id.to_string(),
+            trace,
+            body: Bytes::from(body),
+        })
+    }
+
+    /// Starts the task that sends what waits, all at once.
+    pub(crate) fn start_recorder(&self) {
+        let waiting = self.inner.recorder.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let Some(mut waiting) = waiting else { return };
+        // The task must not keep the bus alive: it ends when the last handle is dropped.
+        let inner = std::sync::Arc::downgrade(&self.inner);
+        self.spawn_detached(async move {
+            let mut batch = Vec::with_capacity(MAX_BATCH);
+            while waiting.recv_many(&mut batch, MAX_BATCH).await > 0 {
+                let Some(inner) = inner.upgrade() else { return };
+                Bus { inner }.commit(std::mem::take(&mut batch)).await;
+            }
+        });
+    }
+
+    async fn commit(&self, entries: Vec<Entry>) {
+        let (envelopes, waiters): (Vec<_>, Vec<_>) = entries.into_iter().map(|entry| (entry.envelope, entry.done)).unzip();
+        if envelopes.len() > 1 {
+            match self.commit_batch(&envelopes).await {
+                Ok(stored) => return waiters.into_iter().for_each(|done| drop(done.send(Ok(stored)))),
+                // One bad record must not take the others with it, and an unconfirmed batch must be settled: each alone.
+                Err(error) => tracing::debug!(%error, records = envelopes.len(), "the batch was not taken, trying singly"),
+            }
+        }
+        for (envelope, done) in envelopes.iter().zip(waiters) {
+            drop(done.send(self.store_patiently(envelope).await));
+        }
+    }
+
+    /// All or nothing: the server stores the batch when its last message asks for it.
+    async fn commit_batch(&self, envelopes: &[Envelope]) -> Result<Stored, PublishError> {
+        let batch = Uuid::now_v7().to_string();
+        let Some((last, others)) = envelopes.split_last() else {
+            return Err(PublishError::Rejected("an empty batch".to_owned()));
+        };
+        self.check_sendable(0).map_err(PublishError::Unconfirmed)?;
+        for (index, envelope) in others.iter().enumerate() {
+            let headers = batch_headers(envelope, &batch, index);
+            let sent = self
+                .inner
+                .client
+                .publish_with_headers(envelope.subject.as_str().to_owned(), headers, envelope.body.clone())
+                .await;
+            sent.map_err(|error| PublishError::Unconfirmed(CallError::Broken(error.to_string())))?;
+        }
+        let mut headers = batch_headers(last, &batch, others.len());
+        headers.insert(BATCH_COMMIT, "1");
+        self.publish_acked(&last.subject, headers, last.body.clone()).await
+    }
+}
+
+fn batch_headers(envelope: &Envelope, batch: &str, index: usize) -> async_nats::HeaderMap {
+    let mut headers = envelope.headers();
+    headers.insert(BATCH_ID, batch);
+    headers.insert(BATCH_SEQUENCE, (index + 1).to_string());
+    headers
+}

@@ -1,0 +1,162 @@
+//! The part that every `main` shares: read the configuration, connect, serve, drain, exit code.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use proto::Component;
+use proto::admin::Condition;
+use proto::audit::{Fact, Scope};
+use serde::de::DeserializeOwned;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{self, CommonConfig, ConfigError, LogConfig};
+use crate::connection::Bus;
+use crate::health;
+
+/// Every component has the workspace's version.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// `EX_CONFIG` of sysexits.h: the configuration is wrong, restarting does not help.
+const EXIT_CONFIG: u8 = 78;
+
+/// What the command line says.
+struct Arguments {
+    health: bool,
+    version: bool,
+    config: PathBuf,
+}
+
+/// Runs a component until it is told to stop. `serve` registers what the component answers and returns when it is ready.
+pub fn run<C, S, F>(component: Component, serve: S) -> ExitCode
+where
+    C: DeserializeOwned + Send + 'static,
+    S: FnOnce(Bus, C) -> F + Send + 'static,
+    F: Future<Output = anyhow::Result<()>> + Send + 'static,
+{
+    let arguments = match arguments(component, std::env::args().skip(1)) {
+        Ok(arguments) => arguments,
+        Err(error) => return fail(component, &anyhow::anyhow!(error), EXIT_CONFIG),
+    };
+    if arguments.version {
+        return say(&format!("{component} {VERSION}"));
+    }
+    match config::read::<C>(&arguments.config) {
+        Err(error) => fail(component, &config_error(error), EXIT_CONFIG),
+        Ok((common, _)) if arguments.health => match health::check(&common.health.file, Timestamp::now()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => fail(component, &anyhow::anyhow!(why), 1),
+        },
+        Ok((common, own)) => match start(component, &common, own, serve) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(component, &error, 1),
+        },
+    }
+}
+
+fn start<C, S, F>(component: Component, common: &CommonConfig, own: C, serve: S) -> anyhow::Result<()>
+where
+    C: Send + 'static,
+    S: FnOnce(Bus, C) -> F + Send + 'static,
+    F: Future<Output = anyhow::Result<()>> + Send + 'static,
+{
+    log_to_stderr(&common.log).context("cannot read the log filter")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let started = Timestamp::now();
+        let bus = Bus::connect(component, &common.bus, common.audit).await?;
+        bus.announce();
+        serve(bus.clone(), own).await.with_context(|| format!("{component} cannot start"))?;
+        bus.serve_discovery(VERSION, started).await?;
+        bus.serve_health(VERSION, started, common.health.file.clone()).await?;
+        tracing::info!(%component, version = VERSION, "ready");
+        until_told_to_stop().await?;
+        tracing::info!("stopping");
+        bus.drain().await;
+        Ok(())
+    })
+}
+
+impl Bus {
+    /// Records that the component came up; in the background, for a component must come up to say what is wrong.
+    fn announce(&self) {
+        let bus = self.clone();
+        self.spawn(async move {
+            let fact = Fact::ComponentStarted { version: VERSION.to_owned() };
+            let recorded = bus.record(None, Scope::default(), fact).await;
+            bus.report(Condition {
+                name: "audit".to_owned(),
+                ok: recorded.is_ok(),
+                detail: recorded.map_or_else(|error| crate::connection::chain(&error), |_| "records are taken".to_owned()),
+                hint: Some("`nachos doctor` of the audit component tells how full the stream is".to_owned()),
+            });
+        });
+    }
+}
+
+async fn until_told_to_stop() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+fn log_to_stderr(log: &LogConfig) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&log.filter)?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    if log.json {
+        builder.json().init();
+    } else {
+        builder.init();
+    }
+    Ok(())
+}
+
+fn arguments(component: Component, mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
+    let mut found = Arguments { health: false, version: false, config: format!("/etc/nachos/{component}.toml").into() };
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "health" => found.health = true,
+            "--version" => found.version = true,
+            "--config" => found.config = words.next().ok_or("--config needs a file")?.into(),
+            other => return Err(format!("unknown argument `{other}`; usage: {component} [health] [--config FILE] [--version]")),
+        }
+    }
+    Ok(found)
+}
+
+fn config_error(error: ConfigError) -> anyhow::Error {
+    anyhow::Error::new(error).context("the configuration is not usable")
+}
+
+/// The one place where a service prints an error chain.
+fn fail(component: Component, error: &anyhow::Error, code: u8) -> ExitCode {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "{component}: {error:#}");
+    ExitCode::from(code)
+}
+
+fn say(text: &str) -> ExitCode {
+    use std::io::Write as _;
+    let written = writeln!(std::io::stdout(), "{text}");
+    if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_that_nobody_knows_are_refused() {
+        let parse = |words: &[&str]| arguments(Component::Gateway, words.iter().map(|word| (*word).to_owned()));
+        assert!(parse(&["health"]).unwrap().health);
+        assert_eq!(parse(&[]).unwrap().config, PathBuf::from("/etc/nachos/gateway.toml"));
+        assert_eq!(parse(&["--config", "x.toml"]).unwrap().config, PathBuf::from("x.toml"));
+        assert!(parse(&["--confg", "x"]).is_err() && parse(&["--config"]).is_err());
+    }
+}
