@@ -60,11 +60,24 @@ wait_until_healthy() {
         done
         [ -n "$waiting" ] || break
         [ -z "$live" ] || printf '\r\e[K  %s…%s %-14s waiting for%s' "$yellow" "$plain" stack "$waiting"
-        [ "$SECONDS" -lt "$deadline" ] || { [ -z "$live" ] || printf '\r\e[K'; why_not_up; exit 1; }
+        if [ "$SECONDS" -ge "$deadline" ] || keeps_failing; then
+            [ -z "$live" ] || printf '\r\e[K'
+            why_not_up
+            exit 1
+        fi
         sleep 0.2
     done
     [ -z "$live" ] || printf '\r\e[K'
     ok stack "$(running --filter label=com.docker.compose.oneoff=False | grep -c .) containers, all healthy"
+}
+
+# A container that has died three times will die a fourth: no use in waiting.
+keeps_failing() {
+    local id
+    for id in $(running --filter label=com.docker.compose.oneoff=False -a --filter status=restarting); do
+        [ "$("${docker[@]}" inspect -f '{{.RestartCount}}' "$id")" -lt 3 ] || return 0
+    done
+    return 1
 }
 
 # Names every container that failed, with its last words.
@@ -73,10 +86,10 @@ why_not_up() {
     bad stack "not everything came up"
     for id in $("${docker[@]}" ps -aq --filter "label=com.docker.compose.project=$project" --filter label=com.docker.compose.oneoff=False); do
         case "$("${docker[@]}" inspect -f '{{.State.Status}} {{.State.ExitCode}} {{.RestartCount}} {{with .State.Health}}{{.Status}}{{end}}' "$id")" in
-            "exited 0 "* | "running 0 0 healthy") continue ;;
+            "exited 0 "* | "created "* | "running "*" healthy" | "running 0 0 starting") continue ;;
         esac
         printf '\n    %s%s%s: %s\n' "$bold" "$(name_of "$id")" "$plain" "$("${docker[@]}" ps -a --filter "id=$id" --format '{{.Status}}')"
-        "${docker[@]}" logs --tail 8 "$id" 2>&1 | sed 's/^/      /'
+        "${docker[@]}" logs --tail 8 "$id" 2>&1 | uniq | sed 's/^/      /'
     done
     printf '\n'
     hint "./nachos logs NAME" "everything one component said"
