@@ -26,7 +26,7 @@ seconds() { # 75 -> 1 min 15 s
 }
 
 # run NAME "what it does" command...: runs a longer command with its output in a log. A terminal sees one live line,
-# anything else a line every half minute; a failure shows the end of the log. Sets `took`.
+# anything else a line every half minute; a failure shows the end of the log (`log_lines` of it; 0: the caller explains). Sets `took`.
 run() {
     local name="$1" what="$2" log started pid status=0 now last next=30
     shift 2
@@ -49,7 +49,7 @@ run() {
     wait "$pid" || status=$?
     [ -z "$live" ] || printf '\r\e[K'
     took="$(seconds $((SECONDS - started)))"
-    [ "$status" -eq 0 ] && return 0
+    [ "$status" -ne 0 ] && [ "${log_lines:-25}" -gt 0 ] || return "$status"
     bad "$name" "$what failed; the end of its log:"
     printf '\n' && tail -n "${log_lines:-25}" "$log" | sed 's/^/      /'
     hint "whole log" "$log"
