@@ -33,14 +33,15 @@ build_guests() {
 
 binary_of() { case "$1" in cli) echo nachos ;; *) echo "$1" ;; esac; }
 
+# The runner runs the built-in tools; policy knows their effects.
+holds_tools() { [ "$1" = policy ] || [ "$1" = tools-wasm ]; }
+
 # What an image is made of, as one digest: kept as a label, compared before a rebuild.
 inputs_of() {
     local component="$1"
     {
         cat "$root/Dockerfile" "$binaries_dir/$(binary_of "$component")"
-        case "$component" in
-            policy | tools-wasm) find "$tools_dir" -type f ! -name '.*' | LC_ALL=C sort | while read -r file; do printf '%s\n' "${file#"$tools_dir"}" && cat "$file"; done ;;
-        esac
+        ! holds_tools "$component" || (cd "$tools_dir" && find . -type f ! -name '.*' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum)
     } | sha256sum | cut -d ' ' -f 1
 }
 
@@ -57,22 +58,20 @@ build_images() {
     need_bus_image
 }
 
-# A build context of its own with nothing but the binaries in it, hard links where the file system allows.
+# Each image from a build context of its own that holds its binary, the tools it shows, and nothing else.
 images_from_host() {
     local context="$target_dir/nachos/context" component inputs changed=0
-    rm -rf "$context" && mkdir -p "$context/prebuilt/bin"
-    for component in "${components[@]}"; do
-        cp -l "$binaries_dir/$(binary_of "$component")" "$context/prebuilt/bin/" 2>/dev/null ||
-            cp "$binaries_dir/$(binary_of "$component")" "$context/prebuilt/bin/"
-    done
-    cp -r "$tools_dir" "$context/prebuilt/tools" && find "$context/prebuilt/tools" -name '.*' -delete
-    chmod -R go+rX "$context"
     for component in "${components[@]}"; do
         inputs="$(inputs_of "$component")"
         [ "$(label_of "nachos/$component:local")" = "$inputs" ] && continue
+        rm -rf "$context" && mkdir -p "$context/prebuilt/bin" "$context/prebuilt/tools"
+        install -m 0755 "$binaries_dir/$(binary_of "$component")" "$context/prebuilt/bin/"
+        ! holds_tools "$component" || cp -r "$tools_dir" "$context/prebuilt/" && rm -f "$context/prebuilt/tools/.stamp"
+        chmod -R go+rX "$context"
         build_image "$component" prebuilt "$context" --label "nachos.inputs=$inputs"
         changed=$((changed + 1))
     done
+    rm -rf "$context"
     ok images "${#components[@]} ready, $changed rebuilt"
 }
 
