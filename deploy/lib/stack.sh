@@ -38,7 +38,22 @@ start_stack() {
         why_not_up
         exit 1
     fi
+    restart_changed
     wait_until_healthy
+}
+
+# Settings are read once, at the start: what was edited since then takes a restart. So do added tools.
+restart_changed() {
+    local id name since
+    for id in $(running --filter label=com.docker.compose.oneoff=False); do
+        name="$(name_of "$id")"
+        since="$("${docker[@]}" inspect -f '{{.State.StartedAt}}' "$id")"
+        set -- "$root/deploy/config/$name.toml"
+        ! holds_tools "$name" || set -- "$@" "$root/tools/installed"
+        [ -n "$(find "$@" -newermt "$since" -print -quit 2>/dev/null)" ] || continue
+        run "$name" "restarting with its new settings" "${docker[@]}" restart "$id" || exit 1
+        ok "$name" "restarted with its new settings"
+    done
 }
 
 running() { "${docker[@]}" ps -q --filter "label=com.docker.compose.project=$project" "$@"; }
