@@ -1,2 +1,5 @@
-//! Skeleton.
-fn main() {}
+//! Asks models.
+
+fn main() -> std::process::ExitCode {
+    bus::run(proto::Component::LlmProxy, llm_proxy::serve)
+}
