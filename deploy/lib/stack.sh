@@ -192,7 +192,7 @@ cmd_forward() {
     use_docker
     [ -n "$("${docker[@]}" images -q nachos/cli:local)" ] || die "nothing is built yet" "./nachos up builds and starts everything."
     case "$1" in
-        slack | --version) ;;
+        slack | version | --version) ;;
         *) [ -n "$(container_of bus)" ] || die "Nachos is not running" "./nachos up starts it." ;;
     esac
     forward "$@"
