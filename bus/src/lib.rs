@@ -27,6 +27,7 @@ mod publish;
 mod request;
 mod run;
 mod serve;
+mod streams;
 mod wire;
 
 pub use audit::Once;
@@ -38,6 +39,7 @@ pub use publish::Stored;
 pub use request::{Chunks, Events};
 pub use run::run;
 pub use serve::{Call, Replies};
+pub use streams::StreamSizes;
 
 /// How long a delivery stays with its reader before the server gives it to another one. Short, so that a killed
 /// reader's work goes on soon; a reader that is still at it says so ([`Delivery::working`]).

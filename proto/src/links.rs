@@ -178,10 +178,9 @@ pub struct Permissions {
 
 /// Renders the permissions of one component from [`LINKS`].
 pub fn permissions(component: Component) -> Permissions {
-    let mut rights = Permissions {
-        publish: BTreeSet::new(),
-        subscribe: BTreeSet::from([format!("_INBOX.{component}.>")]),
-    };
+    // The own inbox in both directions: a component is ready when a message to itself came back.
+    let inbox = BTreeSet::from([format!("_INBOX.{component}.>")]);
+    let mut rights = Permissions { publish: inbox.clone(), subscribe: inbox };
     for link in LINKS {
         for (from, to) in ends(link) {
             let subject = expand(link.subject, Some(from), to);

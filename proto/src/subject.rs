@@ -71,6 +71,11 @@ pub trait Queued: Serialize + DeserializeOwned + Send + Sync + 'static {
 }
 
 impl Subject {
+    /// A subject of the JetStream API, for example `STREAM.INFO.AUDIT`.
+    pub fn jetstream_api(verb: &str) -> Self {
+        Self::new(format!("$JS.API.{verb}"))
+    }
+
     /// The JetStream API subject that reads the last message stored on `subject` (NATS ADR-31).
     pub fn direct_get(stream: &str, subject: &Subject) -> Self {
         Self::new(format!("$JS.API.DIRECT.GET.{stream}.{subject}"))

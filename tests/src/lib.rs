@@ -1,1 +1,16 @@
-//! Skeleton.
+//! What the whole-system tests share: a real server with the real permissions, the fakes of the outside, and the platform's
+//! services running in this process.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "a test fails by panicking and reports by printing"
+)]
+
+pub mod fakes;
+pub mod server;
+
+pub use server::Server;
