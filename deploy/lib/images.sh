@@ -3,6 +3,7 @@
 
 components=(gateway channel-slack llm-proxy policy tools-wasm audit cli)
 target_dir="${CARGO_TARGET_DIR:-$root/target}"
+case "$target_dir" in /*) ;; *) target_dir="$PWD/$target_dir" && export CARGO_TARGET_DIR="$target_dir" ;; esac
 binaries_dir="$target_dir/x86_64-unknown-linux-gnu/release"
 tools_dir="$target_dir/nachos/tools"
 bus_image=nats:2-alpine
