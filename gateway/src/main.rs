@@ -1,2 +1,7 @@
-//! Skeleton.
-fn main() {}
+//! The gateway's program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    bus::run(proto::Component::Gateway, gateway::serve)
+}
