@@ -20,6 +20,9 @@ use crate::vocabulary::ActionKind;
 /// Who acts in the record of a question whose origin is not genuine. It is no principal: those contain a `/`.
 const UNVERIFIED: &str = "unverified";
 
+/// Longest reason in characters. A denial may quote what a model wrote, and a record is bounded.
+const MAX_REASON: usize = 2000;
+
 /// A question that a verdict was found for.
 #[derive(Debug)]
 pub(crate) struct Asked {
@@ -56,10 +59,13 @@ pub(crate) fn answer(
     rules: &RuleSet,
     key: &SigningKey,
     asked: Asked,
-    verdict: Verdict,
+    mut verdict: Verdict,
     ids: Ids,
     micros: u64,
 ) -> Answer {
+    if let Some((end, _)) = verdict.reason.char_indices().nth(MAX_REASON) {
+        verdict.reason.truncate(end);
+    }
     let permit = match permit(rules, key, &asked, &verdict, ids) {
         Ok(permit) => permit,
         Err(reason) => return refuse(rules, asked, reason, ids, micros),
@@ -254,6 +260,13 @@ mod tests {
             assert!(matches!(answer.decision, Decision::Deny { .. }), "{:?}", answer.decision);
             assert!(matches!(answer.fact, Fact::PolicyDecided { outcome: Outcome::Deny, permit: None, .. }));
         }
+    }
+
+    #[test]
+    fn a_reason_that_quotes_the_model_stays_short() {
+        let answer = carried_out(asked(call(), ann()), Verdict::deny("ä".repeat(100_000)));
+        let Decision::Deny { reason, .. } = answer.decision else { panic!("{:?}", answer.decision) };
+        assert_eq!(reason.chars().count(), MAX_REASON);
     }
 
     #[test]

@@ -100,7 +100,9 @@ fn request(
         Action::ReceiveMessage | Action::CallModel { .. } => None,
     };
     let resource = known.unwrap_or_else(|| Entity::new_no_attrs(resource, Default::default()));
-    let entities = Entities::from_entities([user, resource], schema)?;
+    // Tools were checked against the schema when they were loaded, and a user is what `Vocabulary` makes: checking both again in every
+    // call would be most of its cost.
+    let entities = Entities::from_entities([user, resource], None)?;
     Ok(Prepared { kind, request, entities })
 }
 

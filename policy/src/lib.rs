@@ -18,6 +18,7 @@ pub mod vocabulary;
 
 mod answer;
 mod argument;
+mod judge;
 mod rule;
 mod schema;
 mod service;
@@ -38,6 +39,7 @@ use proto::policy::{Explain, PermissibleTools, Question};
 
 pub use config::Config;
 
+use judge::Judge;
 use ruleset::RuleSet;
 use service::Service;
 use source::Sources;
@@ -48,15 +50,15 @@ use source::Sources;
 /// What is missing or wrong, with file, line and what to do.
 pub async fn serve(bus: Bus, config: Config) -> anyhow::Result<()> {
     config.check()?;
-    let permits = Arc::new(permit_key(&config.permit_key)?);
-    let channels = Arc::new(channel_keys(&config.origins)?);
+    let permits = permit_key(&config.permit_key)?;
+    let channels = channel_keys(&config.origins)?;
     let sources = Sources::read(&config).context("the policy set cannot be read")?;
     let rules = RuleSet::build(&sources, &config).context("the policy set is not usable")?;
     watch::report(&bus, &rules);
     tracing::info!(policy_set = rules.digest(), policies = rules.len(), "in force");
     announce(&bus, rules.digest().to_owned());
-    let rules = Arc::new(ArcSwap::from_pointee(rules));
-    let service = Service { bus: bus.clone(), rules, permits, channels };
+    let judge = Arc::new(Judge { rules: ArcSwap::from_pointee(rules), permits, channels });
+    let service = Service { bus: bus.clone(), judge };
     let s = service.clone();
     bus.serve(move |call: Call<Question>| s.clone().check(call)).await?;
     let s = service.clone();

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cedar_policy::ffi::DetailedError;
 use cedar_policy::{
-    ActionConstraint, Authorizer, Entity, EntityUid, PolicySet, Schema, ValidationMode, ValidationWarning, Validator,
+    ActionConstraint, Authorizer, Entities, Entity, EntityUid, PolicySet, Schema, ValidationMode, ValidationWarning,
+    Validator,
 };
 use proto::Name;
 use proto::canonical::digest_of_json;
@@ -60,31 +61,46 @@ impl RuleSet {
     /// Everything that is wrong with the policies. A tool that is wrong is left out and told by [`Self::refused_tools`].
     pub fn build(sources: &Sources, config: &Config) -> Result<Self, Problems> {
         let tools = Tools::of(&sources.tools);
-        let arguments = ArgumentTypes::of(tools.usable.values());
         let mut problems = Vec::new();
         let rules = rule::parse(&sources.policies, &mut problems);
         if rules.is_empty() && problems.is_empty() {
             let hint = "holds no policy (*.cedar), so nothing would be allowed: put the shipped ones back or write one";
             problems.push(Problem::with(config.policies.display(), hint));
         }
-        let digest = digest(sources, &tools, config).map_err(|error| Problems(vec![internal(error)]))?;
-        let schema = schema(&config.roles, &arguments).map_err(|error| Problems(vec![internal(error)]))?;
-        let mut set = Self {
-            words: Vocabulary::new().map_err(|error| Problems(vec![internal(error)]))?,
-            schema,
+        let mut set = Self::unchecked(sources, config, tools, rules).map_err(internal)?;
+        set.validate(sources, &mut problems);
+        set.index().map_err(internal)?;
+        if problems.is_empty() { Ok(set) } else { Err(Problems(problems)) }
+    }
+
+    /// All parts, neither validated nor indexed.
+    fn unchecked(
+        sources: &Sources,
+        config: &Config,
+        tools: Tools,
+        rules: BTreeMap<String, Rule>,
+    ) -> anyhow::Result<Self> {
+        let words = Vocabulary::new()?;
+        let arguments = ArgumentTypes::of(tools.usable.values());
+        let digest = digest(sources, &tools, config)?;
+        let known = |(name, manifest): (Name, Manifest)| -> anyhow::Result<(Name, Tool)> {
+            let entity = tool::entity(&words, &manifest)?;
+            Ok((name, Tool { manifest, entity }))
+        };
+        let usable = tools.usable.into_iter().map(known).collect::<anyhow::Result<_>>()?;
+        Ok(Self {
+            schema: schema(&config.roles, &arguments)?,
+            tools: usable,
+            words,
             authorizer: Authorizer::new(),
             arguments,
-            tools: BTreeMap::new(),
             users: config.users.clone(),
             rules,
             by_action: BTreeMap::new(),
             digest,
             refused: tools.refused,
             warnings: Vec::new(),
-        };
-        set.validate(sources, &mut problems);
-        set.index(tools.usable).map_err(|error| Problems(vec![internal(error)]))?;
-        if problems.is_empty() { Ok(set) } else { Err(Problems(problems)) }
+        })
     }
 
     /// `sha256:<hex>` over policies, tools, roles and users: two sets with one hash decide alike.
@@ -184,11 +200,8 @@ impl RuleSet {
         sources.tools.iter().map(|source| source.folder.clone()).collect()
     }
 
-    fn index(&mut self, manifests: BTreeMap<Name, Manifest>) -> anyhow::Result<()> {
-        for (name, manifest) in manifests {
-            let entity = tool::entity(&self.words, &manifest)?;
-            self.tools.insert(name, Tool { manifest, entity });
-        }
+    fn index(&mut self) -> anyhow::Result<()> {
+        Entities::from_entities(self.tools.values().map(|tool| tool.entity.clone()), Some(&self.schema))?;
         for kind in ActionKind::ALL {
             let mut rules = ActionRules::default();
             let action = self.words.action(kind);
@@ -224,8 +237,9 @@ fn is_harmless(warning: &ValidationWarning) -> bool {
     )
 }
 
-fn internal(error: impl std::fmt::Display) -> Problem {
-    Problem::with("policy set", format!("{error:#}"))
+/// A fault that no file is to blame for.
+fn internal(error: anyhow::Error) -> Problems {
+    Problems(vec![Problem::with("policy set", format!("{error:#}"))])
 }
 
 fn digest(sources: &Sources, tools: &Tools, config: &Config) -> anyhow::Result<String> {

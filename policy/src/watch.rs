@@ -64,17 +64,17 @@ async fn take(service: &Service, config: &Config, seen: &Seen) -> Result<(), Pub
 }
 
 async fn replace(service: &Service, rules: RuleSet) -> Result<(), PublishError> {
-    if rules.digest() != service.rules.load().digest() {
+    if rules.digest() != service.judge.rules.load().digest() {
         record(&service.bus, rules.digest(), None).await?;
         tracing::info!(policy_set = rules.digest(), policies = rules.len(), "a new policy set is in force");
     }
     report(&service.bus, &rules);
-    service.rules.store(Arc::new(rules));
+    service.judge.rules.store(Arc::new(rules));
     Ok(())
 }
 
 async fn refuse(service: &Service, problems: &Problems) -> Result<(), PublishError> {
-    let in_force = service.rules.load().digest().to_owned();
+    let in_force = service.judge.rules.load().digest().to_owned();
     tracing::error!(%problems, policy_set = in_force, "the changed policy set is not usable; the last good one stays in force");
     service.bus.report(Condition {
         name: POLICY_SET.to_owned(),

@@ -117,6 +117,16 @@ fn the_shipped_policies_say_what_they_should() {
 }
 
 #[test]
+fn people_fit_the_schema_although_no_call_checks_it() {
+    let rules = build(&shipped()).unwrap();
+    for who in ["cli/ann", "slack/T1/U1", "web/\u{202e}x"] {
+        let who = person(who);
+        let user = rules.words.user(&who, &who.roles(&rules.users)).unwrap();
+        Entities::from_entities([user], Some(&rules.schema)).unwrap();
+    }
+}
+
+#[test]
 fn a_denial_says_why_and_what_to_do() {
     let rules = build(&shipped()).unwrap();
     let reason = |who, action: &Action, tainted: &[&str]| ask(&rules, who, action, tainted).reason;
