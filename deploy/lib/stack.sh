@@ -26,7 +26,7 @@ cmd_up() {
 # Settings and policies are mounted from here and read by user 10001: a clone under a strict umask hides them.
 let_containers_read() {
     local hidden
-    hidden="$(find "$root/deploy/config" "$root/policy/policies" "$root/tools/installed" \( -type f ! -perm -o+r -o -type d ! -perm -o+rx \) 2>/dev/null)"
+    hidden="$(find "$root/deploy/config" "$root/policy/policies" "$root/tools/installed" \( -type f ! -perm -o+r -o -type d ! -perm -o+rx \) 2>/dev/null)" || true
     [ -n "$hidden" ] || return 0
     printf '%s\n' "$hidden" | while read -r path; do chmod o+rX "$path"; done
     note modes "made settings and policies readable for the containers' user"
