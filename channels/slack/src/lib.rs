@@ -107,7 +107,7 @@ impl Service {
             dialer,
             (self.config.connections, self.config.timing.pace()),
             move |envelope| inbox.handle(envelope),
-            move |status| bus.report_vital(health(status)),
+            move |status, strangers| bus.report_vital(health(status, strangers)),
             self.bus.stopping(),
         )
         .await;
@@ -151,7 +151,7 @@ fn condition(name: &str, ok: bool, detail: String) -> Condition {
 }
 
 /// The connections in words.
-fn health(status: &Status) -> Condition {
+fn health(status: &Status, strangers: u64) -> Condition {
     if let Some(trouble) = &status.trouble {
         return trouble.condition(SOCKET);
     }
@@ -160,5 +160,24 @@ fn health(status: &Status) -> Condition {
         0 => format!("not connected, next attempt in {} s", seconds(status.waiting)),
         live => format!("{live} connections, last sign of life {} s ago", seconds(status.pulse)),
     };
-    condition(SOCKET, status.live > 0, detail)
+    let hint = (strangers > 0).then(|| {
+        format!("At the last hello Slack counted {strangers} more: if another program uses this app token, it takes some of the messages.")
+    });
+    Condition { hint, ..condition(SOCKET, status.live > 0, detail) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_health_says_what_to_do() {
+        let mut status = Status { live: 2, pulse: Some(Duration::from_secs(3)), waiting: None, trouble: None };
+        assert_eq!(health(&status, 0), condition(SOCKET, true, "2 connections, last sign of life 3 s ago".to_owned()));
+        assert!(health(&status, 1).hint.is_some_and(|hint| hint.contains("another program")));
+        status = Status { live: 0, pulse: None, waiting: Some(Duration::from_secs(8)), trouble: None };
+        assert!(!health(&status, 0).ok);
+        status.trouble = Some(Trouble::link_disabled());
+        assert!(health(&status, 0).hint.is_some_and(|hint| hint.contains("Socket Mode")));
+    }
 }

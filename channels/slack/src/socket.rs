@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -56,6 +57,8 @@ struct Shared<H> {
     handle: H,
     room: Arc<Semaphore>,
     news: mpsc::Sender<Event>,
+    /// Connections of the app as Slack counted them at the last hello, other programs' included.
+    counted: AtomicU64,
 }
 
 struct Handle {
@@ -70,12 +73,13 @@ impl Drop for Handle {
 }
 
 /// Keeps `wanted` connections until `stop` resolves. `handle` is called for every envelope, in order; the envelope is acknowledged when
-/// its future says true. `report` is told how things are.
+/// its future says true. `report` is told how things are, and
+/// how many connections of the app are not ours.
 pub(crate) async fn run<H, F>(
     dialer: Dialer,
     (wanted, pace): (usize, Pace),
     handle: H,
-    report: impl Fn(&Status),
+    report: impl Fn(&Status, u64),
     stop: impl Future<Output = ()>,
 ) where
     H: Fn(Envelope) -> F + Send + Sync + 'static,
@@ -83,7 +87,7 @@ pub(crate) async fn run<H, F>(
 {
     let (news, mut heard) = mpsc::channel(NEWS);
     let room = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
-    let shared = Arc::new(Shared { dialer, handle, room, news });
+    let shared = Arc::new(Shared { dialer, handle, room, news, counted: AtomicU64::new(0) });
     let (mut link, mut handles, start) = (Link::new(wanted, pace), HashMap::new(), Instant::now());
     tokio::pin!(stop);
     let (mut event, mut stopped) = (Event::Tick, false);
@@ -91,7 +95,7 @@ pub(crate) async fn run<H, F>(
         for action in link.on(event, start.elapsed(), rand::random()) {
             carry_out(action, &shared, &mut handles);
         }
-        report(&link.status(start.elapsed()));
+        report(&link.status(start.elapsed()), strangers(&shared, &handles));
         let wake = link.deadline().map_or_else(|| Instant::now() + LONG, |time| start + time);
         event = tokio::select! {
             heard = heard.recv() => heard.unwrap_or(Event::Tick),
@@ -102,6 +106,11 @@ pub(crate) async fn run<H, F>(
             handles.remove(conn);
         }
     }
+}
+
+/// Slack deals events out to all connections of an app: another program with the same token takes some of them.
+fn strangers<H>(shared: &Shared<H>, handles: &HashMap<Conn, Handle>) -> u64 {
+    shared.counted.load(Ordering::Relaxed).saturating_sub(handles.len() as u64)
 }
 
 fn carry_out<H, F>(action: Action, shared: &Arc<Shared<H>>, handles: &mut HashMap<Conn, Handle>)
@@ -225,6 +234,7 @@ where
         let event = match message {
             Message::Text(text) => match Frame::read(&text) {
                 Frame::Hello { connections } => {
+                    self.shared.counted.store(connections.unwrap_or_default(), Ordering::Relaxed);
                     tracing::info!(connection = self.conn, of_the_app = connections, "connected to Slack");
                     Event::Hello(self.conn)
                 }

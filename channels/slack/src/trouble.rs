@@ -112,7 +112,7 @@ impl Trouble {
     pub(crate) fn link_disabled() -> Self {
         Self {
             detail: "Socket Mode is switched off for the app (link_disabled)".to_owned(),
-            hint: "On api.slack.com/apps open the app, Socket Mode, switch it on, then restart channel-slack."
+            hint: "On api.slack.com/apps open the app, Socket Mode, switch it on, then `docker compose restart channel-slack`."
                 .to_owned(),
         }
     }
@@ -129,15 +129,16 @@ impl Trouble {
 }
 
 const APP_TOKEN: &str = "On api.slack.com/apps open the app, Basic Information, App-Level Tokens, and make one with \
-     connections:write; put it into the secret app-token and restart channel-slack.";
+     connections:write; then `./nachos secret set channel-slack app-token`.";
 
 const TOKENS: &str = "The token is wrong or was revoked: take the tokens from api.slack.com/apps (bot token: Install App; \
-     app token: Basic Information), put them into the secrets bot-token and app-token and restart channel-slack.";
+     app token: Basic Information, App-Level Tokens), then `./nachos secret set channel-slack bot-token` and the same with \
+     app-token.";
 
 fn missing_scopes(scopes: &[&str]) -> String {
     let names = if scopes.is_empty() { "the scopes of `nachos slack manifest`".to_owned() } else { scopes.join(", ") };
     format!(
-        "On api.slack.com/apps open the app, OAuth & Permissions, add {names} to the bot token's scopes, and install it again."
+        "On api.slack.com/apps open the app, OAuth & Permissions, add {names} to the bot token's scopes, and install it again; then `docker compose restart channel-slack`."
     )
 }
 
