@@ -18,7 +18,7 @@ cmd_secret() {
 secret_set() {
     [ $# -eq 2 ] || die "usage: ./nachos secret set COMPONENT NAME" "For example: ./nachos secret set channel-slack bot-token"
     local component="$1" name="$2"
-    read_secret "$component" "$name" | provision secret set "$component" "$name" --dir /provision ||
+    read_secret "$component" "$name" | provision secret set "$component" "$name" --dir /provision >/dev/null ||
         die "the secret was not stored" "The line above says why."
     ok secret "$name is stored for $component"
     if [ -n "$(container_of "$component")" ]; then

@@ -130,7 +130,7 @@ cmd_status() {
     use_docker
     if [ -z "$(running -a)" ]; then
         note status "not running; ./nachos up starts it"
-        return 1
+        exit 1
     fi
     title "$project"
     "${docker[@]}" ps -a --filter "label=com.docker.compose.project=$project" --filter label=com.docker.compose.oneoff=False \
@@ -142,7 +142,7 @@ cmd_status() {
         esac
     done
     printf '\n'
-    [ -z "$(container_of bus)" ] || forward status "$@"
+    [ -z "$(container_of bus)" ] || forward status "$@" || exit
 }
 
 cmd_logs() {
@@ -157,9 +157,9 @@ cmd_doctor() {
     title "nachos doctor"
     local failed=0
     if have docker; then ok docker "client $(docker version -f '{{.Client.Version}}' 2>/dev/null)"
-    else bad docker "not installed; ./nachos up installs it" && return 1; fi
+    else bad docker "not installed; ./nachos up installs it" && exit 1; fi
     if engine_answers || use_sudo; then ok engine "$("${docker[@]}" version -f '{{.Server.Version}}')"
-    else bad engine "not running; ./nachos up starts it" && return 1; fi
+    else bad engine "not running; ./nachos up starts it" && exit 1; fi
     need_compose
     for component in "${components[@]}"; do
         [ -n "$("${docker[@]}" images -q "nachos/$component:local")" ] || { bad images "nachos/$component is not built; ./nachos up builds it" && failed=1; }
@@ -168,7 +168,7 @@ cmd_doctor() {
         note bus "a local stand-in for $bus_image; to change: docker pull $bus_image"
     if [ -z "$(container_of bus)" ]; then
         bad stack "not running; ./nachos up starts it"
-        return 1
+        exit 1
     fi
     for id in $("${docker[@]}" ps -aq --filter "label=com.docker.compose.project=$project" --filter label=com.docker.compose.oneoff=False); do
         state="$("${docker[@]}" ps -a --filter "id=$id" --format '{{.Status}}')"
@@ -178,7 +178,7 @@ cmd_doctor() {
         esac
     done
     forward doctor "$@" || failed=1
-    return "$failed"
+    exit "$failed"
 }
 
 # forward ARGS: the user's tool in its container on the bus; its exit code is ours.
@@ -195,5 +195,5 @@ cmd_forward() {
         slack | version | --version) ;;
         *) [ -n "$(container_of bus)" ] || die "Nachos is not running" "./nachos up starts it." ;;
     esac
-    forward "$@"
+    forward "$@" || exit
 }
