@@ -1,2 +1,7 @@
-//! Skeleton.
-fn main() {}
+//! The binary `nachos`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run()
+}
