@@ -84,11 +84,7 @@ impl Calls {
         self.begun
             .drain(..)
             .filter(|call| !(cut && serde_json::from_str::<Map<String, Value>>(&call.json).is_err()))
-            .map(|call| ToolUse {
-                arguments: arguments(&call.json),
-                id: call.id,
-                name: call.name,
-            })
+            .map(|call| ToolUse { arguments: arguments(&call.json), id: call.id, name: call.name })
             .collect()
     }
 }

@@ -75,11 +75,7 @@ mod tests {
 
     fn asks(ids: &[&str]) -> ChatMessage {
         let call = |id: &&str| ToolUse { id: (*id).into(), name: "clock".into(), arguments: json!({}) };
-        ChatMessage::Assistant {
-            text: String::new(),
-            tool_calls: ids.iter().map(call).collect(),
-            provider_state: None,
-        }
+        ChatMessage::Assistant { text: String::new(), tool_calls: ids.iter().map(call).collect(), provider_state: None }
     }
 
     fn result(id: &str) -> ChatMessage {

@@ -87,10 +87,7 @@ impl Class {
 
     /// Whether the same request may well succeed a moment later. Silence is not among them: the person has waited long already.
     fn transient(self) -> bool {
-        matches!(
-            self,
-            Self::RateLimited | Self::Overloaded | Self::Server | Self::Unreachable | Self::Truncated
-        )
+        matches!(self, Self::RateLimited | Self::Overloaded | Self::Server | Self::Unreachable | Self::Truncated)
     }
 }
 
@@ -103,12 +100,7 @@ impl std::fmt::Display for Class {
 impl Failure {
     /// A failure with the words that came with it.
     pub fn new(class: Class, detail: impl std::fmt::Display) -> Self {
-        Self {
-            class,
-            detail: words(&detail.to_string()),
-            retry: None,
-            retry_after: None,
-        }
+        Self { class, detail: words(&detail.to_string()), retry: None, retry_after: None }
     }
 
     /// Whether one more try before any output is worth it.
@@ -123,25 +115,24 @@ impl Failure {
             Class::KeyRejected => (
                 RefusalCode::Unavailable,
                 format!(
-                    "{provider} rejected its API key: an administrator has to store a valid one \
-                     (`./nachos secret set llm-proxy {provider}-api-key`)"
+                    "{provider} rejected its API key: an administrator has to store a valid one{}",
+                    place(provider)
                 ),
             ),
             Class::NoCredit => (
                 RefusalCode::Unavailable,
-                format!("the {provider} account is out of credit or at its spend limit: an administrator has to raise it"),
+                format!(
+                    "the {provider} account is out of credit or at its spend limit: an administrator has to raise it"
+                ),
             ),
             Class::NoAccess => (
                 RefusalCode::Unavailable,
                 format!("{provider} does not let this account use the model `{model}`: {said}"),
             ),
-            Class::RateLimited => (
-                RefusalCode::Busy,
-                format!("{provider} limits how much this account may ask{}", self.when()),
-            ),
-            Class::Overloaded => {
-                (RefusalCode::Busy, format!("{provider} is overloaded right now{}", self.when()))
+            Class::RateLimited => {
+                (RefusalCode::Busy, format!("{provider} limits how much this account may ask{}", self.when()))
             }
+            Class::Overloaded => (RefusalCode::Busy, format!("{provider} is overloaded right now{}", self.when())),
             Class::UnknownModel => (
                 RefusalCode::NotFound,
                 format!(
@@ -160,13 +151,10 @@ impl Failure {
                 RefusalCode::Upstream,
                 format!("{provider} cannot be reached: check the network and base_url ({said})"),
             ),
-            Class::Silent => {
-                (RefusalCode::Upstream, format!("{provider} stopped answering: ask again ({said})"))
+            Class::Silent => (RefusalCode::Upstream, format!("{provider} stopped answering: ask again ({said})")),
+            Class::Truncated => {
+                (RefusalCode::Upstream, format!("the answer of {provider} broke off before its end: ask again"))
             }
-            Class::Truncated => (
-                RefusalCode::Upstream,
-                format!("the answer of {provider} broke off before its end: ask again"),
-            ),
             Class::Malformed => (
                 RefusalCode::Upstream,
                 format!("{provider} answered in a form that is not its documented one ({said})"),
@@ -188,6 +176,14 @@ impl Failure {
             Some(wait) => format!(": try again in {} s", wait.as_secs().max(1)),
             None => ": try again in a minute".to_owned(),
         }
+    }
+}
+
+/// Where the key of a provider is stored: by a command for the built-in ones.
+fn place(provider: &str) -> String {
+    match provider {
+        "openai" | "anthropic" => format!(" (`./nachos secret set llm-proxy {provider}-api-key`)"),
+        _ => " in the key_file that llm-proxy.toml names for it".to_owned(),
     }
 }
 

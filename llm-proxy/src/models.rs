@@ -88,7 +88,8 @@ impl Catalogue {
             return Err(Refusal::new(RefusalCode::NotFound, reason));
         };
         model.clone().map_err(|missing| {
-            let reason = format!("the model `{name}` cannot be asked: {missing} (docs/models.md tells how to connect one)");
+            let reason =
+                format!("the model `{name}` cannot be asked: {missing} (docs/models.md tells how to connect one)");
             Refusal::new(RefusalCode::Unavailable, reason)
         })
     }
@@ -182,7 +183,10 @@ mod tests {
     #[test]
     fn an_unknown_model_is_answered_with_the_known_ones() {
         let refusal = catalogue("", &[]).resolve(Some(&"gpt".parse().unwrap())).unwrap_err();
-        assert_eq!((refusal.code, refusal.reason.as_str()), (RefusalCode::NotFound, "no model is called `gpt`; there are `demo`"));
+        assert_eq!(
+            (refusal.code, refusal.reason.as_str()),
+            (RefusalCode::NotFound, "no model is called `gpt`; there are `demo`")
+        );
     }
 
     #[test]

@@ -12,10 +12,8 @@ use crate::wire::Wire;
 use crate::{anthropic, openai};
 
 /// The built-in providers with a key file each, in the order in which they become the default.
-const BUILT_IN: [(&str, ProviderKind, &str); 2] = [
-    ("openai", ProviderKind::OpenAi, "gpt-5.4-mini"),
-    ("anthropic", ProviderKind::Anthropic, "claude-sonnet-4-6"),
-];
+const BUILT_IN: [(&str, ProviderKind, &str); 2] =
+    [("openai", ProviderKind::OpenAi, "gpt-5.4-mini"), ("anthropic", ProviderKind::Anthropic, "claude-sonnet-4-6")];
 
 /// The model that needs nothing, and its provider.
 const DEMO: (&str, &str) = ("demo", "offline");
@@ -250,7 +248,9 @@ mod tests {
                     [[models]]\nname = 'z'\nprovider = 'openai'\nid = 'x'\n\
                     [[models]]\nname = 'z'\nprovider = 'openai'\nid = 'x'\n";
         let error = plan(text).unwrap_err().to_string();
-        for part in ["`none`", "in clear", "offline provider", "http:// or https://", "`nowhere`", "`stream`", "called `z`"] {
+        for part in
+            ["`none`", "in clear", "offline provider", "http:// or https://", "`nowhere`", "`stream`", "called `z`"]
+        {
             assert!(error.contains(part), "{part} is missing in: {error}");
         }
     }
@@ -258,7 +258,9 @@ mod tests {
     #[test]
     fn a_key_in_clear_has_to_be_said() {
         let text = |more: &str, host: &str| {
-            format!("[[providers]]\nname = 'a'\nkind = 'openai'\nbase_url = 'http://{host}/v1'\nkey_file = '/k'\n{more}")
+            format!(
+                "[[providers]]\nname = 'a'\nkind = 'openai'\nbase_url = 'http://{host}/v1'\nkey_file = '/k'\n{more}"
+            )
         };
         assert!(plan(&text("", "vllm:8000")).is_err());
         assert!(plan(&text("key_in_clear = true", "vllm:8000")).is_ok());

@@ -30,12 +30,7 @@ impl Reply {
         S: Stream<Item = Result<Bytes, E>> + Send + 'static,
         E: std::error::Error + Send + Sync + 'static,
     {
-        Self {
-            events: Events::new(bytes),
-            decoder,
-            ready: VecDeque::new(),
-            idle,
-        }
+        Self { events: Events::new(bytes), decoder, ready: VecDeque::new(), idle }
     }
 
     /// Waits until the first chunk is there, without taking it.

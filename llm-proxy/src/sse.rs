@@ -40,10 +40,7 @@ impl Events {
             Ok(bytes) => counted.count(bytes),
             Err(error) => Err(ReadError::Broken(Box::new(error))),
         });
-        Self {
-            parsed: Box::pin(SseByteStream::new(metered)),
-            meter,
-        }
+        Self { parsed: Box::pin(SseByteStream::new(metered)), meter }
     }
 
     /// The data of the next event that has any; `None` at the end of the stream.
@@ -160,10 +157,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_broken_connection_is_a_truncated_answer() {
-        let mut events = events(vec![
-            Ok(Bytes::from_static(b"data: a\n\nda")),
-            Err(io::Error::other("reset by peer")),
-        ]);
+        let mut events = events(vec![Ok(Bytes::from_static(b"data: a\n\nda")), Err(io::Error::other("reset by peer"))]);
         assert!(events.next().await.unwrap().is_ok());
         let error = events.next().await.unwrap().unwrap_err();
         assert_eq!(error.class, Class::Truncated);

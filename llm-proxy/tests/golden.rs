@@ -1,5 +1,6 @@
 //! The codecs against files: `<case>.ask.json` is our request and `<case>.request.json` the provider's body; `<case>.stream.txt` is what
 //! a provider sends and `<case>.chunks.json` what becomes of it. `UPDATE_EXPECT=1` writes the expected files anew.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -103,7 +104,8 @@ async fn a_stream_cut_anywhere_is_never_a_success() {
 }
 
 async fn decode(wire: Wire, stream: &[u8], size: usize) -> Value {
-    let reads: Vec<io::Result<Bytes>> = stream.chunks(size.max(1)).map(|read| Ok(Bytes::copy_from_slice(read))).collect();
+    let reads: Vec<io::Result<Bytes>> =
+        stream.chunks(size.max(1)).map(|read| Ok(Bytes::copy_from_slice(read))).collect();
     let mut reply = Reply::new(futures_util::stream::iter(reads), wire.decoder("made".into()), Duration::from_secs(5));
     let mut chunks = Vec::new();
     let failure = loop {

@@ -119,13 +119,7 @@ impl WireUsage {
 impl Decoder {
     /// A decoder for one answer; calls that come without an id get `<ids>-<number>`.
     pub fn new(ids: impl Into<String>) -> Self {
-        Self {
-            calls: Calls::new(ids),
-            thinking: BTreeMap::new(),
-            stop: None,
-            usage: WireUsage::default(),
-            done: false,
-        }
+        Self { calls: Calls::new(ids), thinking: BTreeMap::new(), stop: None, usage: WireUsage::default(), done: false }
     }
 
     /// Whether the answer is over.
@@ -169,12 +163,7 @@ impl Decoder {
         Err(Failure::new(Class::Truncated, "the stream ended without message_stop"))
     }
 
-    fn begin(
-        &mut self,
-        index: u64,
-        block: Map<String, Value>,
-        out: &mut Vec<ModelChunk>,
-    ) -> Result<(), Failure> {
+    fn begin(&mut self, index: u64, block: Map<String, Value>, out: &mut Vec<ModelChunk>) -> Result<(), Failure> {
         let word = |field: &str| block.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
         match word("type").as_str() {
             "text" => push_text(word("text"), out),

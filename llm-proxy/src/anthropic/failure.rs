@@ -88,7 +88,8 @@ mod tests {
     use super::*;
 
     fn class(status: u16, kind: &str, message: &str) -> Class {
-        let error = serde_json::json!({"type": "error", "error": {"type": kind, "message": message}, "request_id": "r"});
+        let error =
+            serde_json::json!({"type": "error", "error": {"type": kind, "message": message}, "request_id": "r"});
         from_status(status, &error.to_string()).class
     }
 

@@ -5,7 +5,18 @@ const MAX_EXPRESSION: usize = 1000;
 
 /// What may stand before an expression.
 const OPENINGS: [&str; 12] = [
-    "what is", "what's", "whats", "calculate", "compute", "evaluate", "how much is", "how much are", "please", "and", "hey", "is",
+    "what is",
+    "what's",
+    "whats",
+    "calculate",
+    "compute",
+    "evaluate",
+    "how much is",
+    "how much are",
+    "please",
+    "and",
+    "hey",
+    "is",
 ];
 
 /// Operators in words.

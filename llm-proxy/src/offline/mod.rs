@@ -70,7 +70,8 @@ fn outcomes(since: &[ChatMessage]) -> Vec<Outcome<'_>> {
 fn calls(request: &ModelRequest, wishes: &[Wish]) -> Vec<ToolUse> {
     let offered = |name: &str| request.tools.iter().any(|tool| tool.name.as_str() == name);
     let id = |number: usize| format!("demo-{}-{}-{number}", request.turn.simple(), request.messages.len());
-    let call = |(number, (tool, arguments)): (usize, (&str, _))| ToolUse { id: id(number), name: tool.to_owned(), arguments };
+    let call =
+        |(number, (tool, arguments)): (usize, (&str, _))| ToolUse { id: id(number), name: tool.to_owned(), arguments };
     let wanted = wishes.iter().filter_map(Wish::call).filter(|(tool, _)| offered(tool));
     wanted.take(MAX_CALLS).enumerate().map(call).collect()
 }
@@ -111,7 +112,8 @@ mod tests {
     use super::*;
 
     fn request(messages: Vec<ChatMessage>, tools: &[&str]) -> ModelRequest {
-        let tool = |name: &&str| ToolSpec { name: name.parse().unwrap(), description: String::new(), parameters: json!({}) };
+        let tool =
+            |name: &&str| ToolSpec { name: name.parse().unwrap(), description: String::new(), parameters: json!({}) };
         ModelRequest {
             v: 1,
             origin: serde_json::from_value(json!("a.b.c")).unwrap(),
@@ -199,7 +201,11 @@ mod tests {
             ("hash this: hello world", "text", json!({"operation": "hash", "text": "hello world"})),
             ("md5 of \"abc\"", "text", json!({"operation": "hash", "text": "abc", "algorithm": "md5"})),
             ("hash abc with sha512", "text", json!({"operation": "hash", "text": "abc", "algorithm": "sha512"})),
-            ("count words in the quick brown fox", "text", json!({"operation": "count", "text": "the quick brown fox"})),
+            (
+                "count words in the quick brown fox",
+                "text",
+                json!({"operation": "count", "text": "the quick brown fox"}),
+            ),
             ("How many characters are in: Grüße?", "text", json!({"operation": "count", "text": "Grüße?"})),
             (
                 "compare \"red\" with \"green\"",
@@ -214,7 +220,10 @@ mod tests {
     #[test]
     fn several_questions_in_one_message_are_asked_together() {
         let calls = asked("What time is it in Tokyo? And what is 2 + 2?");
-        assert_eq!(calls, [("clock".into(), json!({"zone": "Tokyo"})), ("calc".into(), json!({"expression": "2 + 2"}))]);
+        assert_eq!(
+            calls,
+            [("clock".into(), json!({"zone": "Tokyo"})), ("calc".into(), json!({"expression": "2 + 2"}))]
+        );
         let calls = asked("what time is it in Tokyo and London?");
         assert_eq!(calls, [("clock".into(), json!({"zone": "Tokyo"})), ("clock".into(), json!({"zone": "London"}))]);
     }
@@ -265,7 +274,9 @@ mod tests {
 
     #[test]
     fn for_everything_else_it_says_what_it_is() {
-        for question in ["write a poem about the sea", "", "what is the meaning of life?", "hello", "what can you do?", "2026"] {
+        for question in
+            ["write a poem about the sea", "", "what is the meaning of life?", "hello", "what can you do?", "2026"]
+        {
             let sentence = said(question, &["clock", "calc", "text"]);
             assert!(sentence.contains("demo"), "{question}: {sentence}");
             assert!(sentence.contains("./nachos secret set llm-proxy"), "{question}: {sentence}");

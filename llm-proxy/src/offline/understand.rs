@@ -98,8 +98,20 @@ fn question(text: &str) -> Vec<Wish> {
 }
 
 fn asks_time(text: &str) -> bool {
-    let words = ["what time", "the time", "current time", "local time", "time in", "time is it", "date in", "what day", "what date",
-        "the date", "what's the time", "clock in"];
+    let words = [
+        "what time",
+        "the time",
+        "current time",
+        "local time",
+        "time in",
+        "time is it",
+        "date in",
+        "what day",
+        "what date",
+        "the date",
+        "what's the time",
+        "clock in",
+    ];
     words.iter().any(|words| find(text, words).is_some())
 }
 
@@ -201,7 +213,8 @@ fn without_algorithm<'a>(text: &'a str, algorithm: &str) -> &'a str {
 }
 
 fn count(message: &str) -> Option<Wish> {
-    let starts = ["count", "how many words", "how many characters", "how many letters", "how many lines", "how long is"];
+    let starts =
+        ["count", "how many words", "how many characters", "how many letters", "how many lines", "how long is"];
     let rest = after(message, &starts)?;
     let text = subject_of(after(rest, &["in", "of"]).unwrap_or(rest));
     (!text.is_empty()).then(|| Wish::Count { text: unquoted(text).to_owned() })
@@ -225,7 +238,19 @@ fn quoted_pair(text: &str) -> Option<(&str, &str)> {
 /// What is meant, without "this text:" and the like before it. After a colon everything counts as it stands.
 fn subject_of(text: &str) -> &str {
     let mut rest = text.trim();
-    for word in ["are in", "are there in", "this", "the text", "text", "of", "for", "in", "the following", "the string", "string"] {
+    for word in [
+        "are in",
+        "are there in",
+        "this",
+        "the text",
+        "text",
+        "of",
+        "for",
+        "in",
+        "the following",
+        "the string",
+        "string",
+    ] {
         let lower = rest.to_ascii_lowercase();
         let is_word = |after: &str| after.is_empty() || after.starts_with([' ', ':', '\n']);
         if lower.strip_prefix(word).is_some_and(is_word) {

@@ -90,13 +90,7 @@ struct PromptDetails {
 impl Decoder {
     /// A decoder for one answer; calls that come without an id get `<ids>-<number>`.
     pub fn new(ids: impl Into<String>) -> Self {
-        Self {
-            calls: Calls::new(ids),
-            finish: None,
-            refused: false,
-            usage: Usage::default(),
-            done: false,
-        }
+        Self { calls: Calls::new(ids), finish: None, refused: false, usage: Usage::default(), done: false }
     }
 
     /// Whether the answer is over.

@@ -70,8 +70,16 @@ mod tests {
     #[test]
     fn the_code_goes_before_the_status() {
         for (status, body, class) in [
-            (401, r#"{"error":{"message":"no","type":"invalid_request_error","code":"invalid_api_key"}}"#, Class::KeyRejected),
-            (429, r#"{"error":{"message":"no","type":"insufficient_quota","code":"insufficient_quota"}}"#, Class::NoCredit),
+            (
+                401,
+                r#"{"error":{"message":"no","type":"invalid_request_error","code":"invalid_api_key"}}"#,
+                Class::KeyRejected,
+            ),
+            (
+                429,
+                r#"{"error":{"message":"no","type":"insufficient_quota","code":"insufficient_quota"}}"#,
+                Class::NoCredit,
+            ),
             (429, r#"{"error":{"message":"no","type":"requests","code":"rate_limit_exceeded"}}"#, Class::RateLimited),
             (429, "slow down", Class::RateLimited),
             (404, r#"{"error":{"message":"no such model","code":"model_not_found"}}"#, Class::UnknownModel),
