@@ -117,21 +117,19 @@ fn cut(block: &str, limit: usize) -> Vec<String> {
     }
     let first = block.lines().next().unwrap_or_default();
     match fence_mark(first) {
-        // A run of marks that fills a quarter of a part is no fence that anybody wrote.
-        Some(mark) if mark.len() * 4 <= limit => cut_fence(block, first, mark, limit),
+        // An opening line that fills a third of a part names no language.
+        Some(mark) if chars(first) * 3 <= limit => cut_fence(block, first, mark, limit),
         _ => cut_lines(block, limit),
     }
 }
 
-fn cut_fence(block: &str, first: &str, mark: &str, limit: usize) -> Vec<String> {
+fn cut_fence(block: &str, opening: &str, mark: &str, limit: usize) -> Vec<String> {
     let inside = block.split_once('\n').map_or("", |(_, rest)| rest);
     let inside = match inside.rsplit_once('\n') {
         Some((body, last)) if fence_mark(last).is_some_and(|end| closes(mark, end, last)) => body,
         _ => inside,
     };
-    // An opening line that is longer than a part is no language name; then it is not repeated.
-    let opening = if chars(first) * 2 > limit { mark } else { first };
-    let room = limit.saturating_sub(chars(opening) + chars(mark) + 2).max(1);
+    let room = limit.saturating_sub(chars(opening) + chars(mark) + 2);
     cut_lines(inside, room).into_iter().map(|piece| format!("{opening}\n{piece}\n{mark}")).collect()
 }
 
@@ -186,7 +184,7 @@ mod tests {
     #[test]
     fn a_fence_that_is_too_long_is_closed_and_opened_again() {
         let text = "```rust\none\ntwo\nthree\n```";
-        let parts = split(text, 20);
+        let parts = split(text, 24);
         assert_eq!(parts, ["```rust\none\ntwo\n```", "```rust\nthree\n```"]);
     }
 

@@ -167,7 +167,9 @@ pub(super) fn disconnect(shared: &Arc<Shared>, reason: &str) {
     let frame = json!({"type": "disconnect", "reason": reason}).to_string();
     let state = shared.lock();
     let numbers: Vec<u64> = state.conns.keys().copied().collect();
-    state.conns.values().for_each(|conn| drop(conn.tell(Told::Say(frame.clone()))));
+    for conn in state.conns.values() {
+        conn.tell(Told::Say(frame.clone()));
+    }
     let grace = state.pace.warning;
     drop(state);
     let shared = shared.clone();
