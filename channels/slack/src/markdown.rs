@@ -129,7 +129,7 @@ fn cut_fence(block: &str, opening: &str, mark: &str, limit: usize) -> Vec<String
         Some((body, last)) if fence_mark(last).is_some_and(|end| closes(mark, end, last)) => body,
         _ => inside,
     };
-    let room = limit.saturating_sub(chars(opening) + chars(mark) + 2);
+    let room = limit.saturating_sub(chars(opening) + chars(mark) + 2).max(1);
     cut_lines(inside, room).into_iter().map(|piece| format!("{opening}\n{piece}\n{mark}")).collect()
 }
 

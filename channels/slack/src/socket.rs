@@ -119,8 +119,10 @@ where
     F: Future<Output = bool> + Send + 'static,
 {
     let tell = |handles: &HashMap<Conn, Handle>, conn: Conn, command: Command| {
-        // A connection that takes no command any more is noticed by its missing pongs.
-        handles.get(&conn).is_some_and(|handle| handle.commands.try_send(command).is_ok())
+        if let Some(handle) = handles.get(&conn) {
+            // A connection that takes no command any more is noticed by its missing pongs.
+            let _full = handle.commands.try_send(command);
+        }
     };
     match action {
         Action::Open(conn) => {
@@ -128,8 +130,8 @@ where
             let task = tokio::spawn(connection(conn, shared.clone(), commands.clone(), told)).abort_handle();
             handles.insert(conn, Handle { commands, task });
         }
-        Action::Ping(conn) => drop(tell(handles, conn, Command::Say(Message::Ping(Default::default())))),
-        Action::Close(conn) => drop(tell(handles, conn, Command::Close)),
+        Action::Ping(conn) => tell(handles, conn, Command::Say(Message::Ping(Default::default()))),
+        Action::Close(conn) => tell(handles, conn, Command::Close),
         Action::Drop(conn) => drop(handles.remove(&conn)),
     }
 }
