@@ -220,7 +220,7 @@ impl<'a> Driver<'a> {
                 let (ok, summary) = summary(&output.outcome);
                 self.deltas.ended(tool, ok, summary).await;
             }
-            Event::ToolNotRun(reason) => self.deltas.ended(tool, false, reason).await,
+            Event::ToolNotRun { reason, .. } => self.deltas.ended(tool, false, reason).await,
             _ => self.deltas.ended(tool, false, "the outcome is unknown").await,
         }
     }
@@ -258,7 +258,10 @@ fn without_outcome(error: CallError) -> Event {
         CallError::Refused(Refusal { code: RefusalCode::Deadline | RefusalCode::Internal, .. }) => {
             Event::OutcomeUnknown
         }
-        error if error.was_not_carried_out() => Event::ToolNotRun(in_words("the tool's runner", error).reason),
+        error if error.was_not_carried_out() => {
+            let may_pass = may_pass(&error);
+            Event::ToolNotRun { reason: in_words("the tool's runner", error).reason, may_pass }
+        }
         _ => Event::OutcomeUnknown,
     }
 }

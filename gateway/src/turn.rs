@@ -8,7 +8,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proto::canonical::{canonical, token};
-use proto::channel::ReplyKind;
 use proto::llm::{ChatMessage, FinishReason, ToolSpec, ToolUse, Usage};
 use proto::policy::Decision;
 use proto::tool::{Manifest, ToolCall, ToolOutput};
@@ -121,7 +120,8 @@ impl Turn {
                 self.tools = Some(tools.into_iter().map(|tool| (tool.name.to_string(), tool)).collect());
             }
             Event::ToolFinished(output) => return self.finished(&output),
-            Event::ToolNotRun(reason) => return self.settle(How::NotRun, words::not_run(&reason)),
+            Event::ToolNotRun { may_pass: true, .. } if self.may_repeat() => self.interrupted(),
+            Event::ToolNotRun { reason, .. } => return self.settle(How::NotRun, words::not_run(&reason)),
             Event::OutcomeUnknown | Event::Resumed => self.interrupted(),
             Event::ModelFailed(refusal) => self.end_with(outcome_of(&refusal), words::model_failed(&refusal)),
             Event::TimeIsUp => self.end_with(Outcome::Limit, words::time_is_up(self.running_tool())),
@@ -170,7 +170,7 @@ impl Turn {
         if !self.admitted {
             return Step::CheckMessage;
         }
-        if let (Some(finish), true) = (self.finish, self.calls.is_empty() && self.has_spoken()) {
+        if let (Some(finish), true) = (self.finish, self.calls.is_empty() && ends_with_answer(&self.messages)) {
             return Step::Reply(self.answer(finish));
         }
         let Some(tools) = &self.tools else {
@@ -180,14 +180,9 @@ impl Turn {
             return self.next_call(pending, tools);
         }
         if let Some(text) = self.used_up() {
-            return Step::Reply(notice(Outcome::Limit, text));
+            return Step::Reply(Reply::notice(Outcome::Limit, text));
         }
         Step::AskModel { messages: self.messages.clone(), tools: tools.values().map(spec).collect() }
-    }
-
-    /// Whether the last thing said was the model's: then there is nothing more to tell it.
-    fn has_spoken(&self) -> bool {
-        ends_with_answer(&self.messages)
     }
 
     fn used_up(&self) -> Option<String> {
@@ -205,9 +200,8 @@ impl Turn {
         let call = &pending.call;
         let tool = tools.get(&call.name);
         if pending.runs > 0 {
-            let may_repeat = tool.is_some_and(|tool| tool.effects.may_repeat()) && pending.runs < MAX_RUNS;
             return match tool {
-                Some(tool) if may_repeat => check(call, tool),
+                Some(tool) if self.may_repeat() => check(call, tool),
                 _ => self.settle(How::Unknown, words::unknown_outcome()),
             };
         }
@@ -224,6 +218,13 @@ impl Turn {
             return self.settle(How::Denied, words::denied_before());
         }
         check(call, tool)
+    }
+
+    /// Whether the call at hand may be run again.
+    fn may_repeat(&self) -> bool {
+        self.calls.front().is_some_and(|pending| {
+            pending.runs < MAX_RUNS && self.offered(&pending.call.name).is_some_and(|tool| tool.effects.may_repeat())
+        })
     }
 
     /// Policy's word on the message.
@@ -259,7 +260,7 @@ impl Turn {
     /// The call at hand comes to its end. What may have run before stays unknown, whatever was said about running it again.
     fn settle(&self, how: How, text: String) -> Step {
         let Some(pending) = self.calls.front() else {
-            return Step::Reply(notice(Outcome::Failed, words::abandoned(words::MIXED_UP)));
+            return Step::Reply(Reply::notice(Outcome::Failed, words::abandoned(words::MIXED_UP)));
         };
         let earlier_run = pending.runs > u32::from(pending.running);
         let (how, text) = match how {
@@ -337,15 +338,15 @@ impl Turn {
     fn answer(&self, finish: FinishReason) -> Reply {
         let text = self.messages.iter().rev().find_map(spoken).unwrap_or_default();
         match finish {
-            FinishReason::Refused => notice(Outcome::Refused, words::model_refused(text)),
-            _ if text.is_empty() => notice(Outcome::Failed, words::empty_answer()),
-            FinishReason::Length => answer(words::cut_short(text)),
-            FinishReason::Stop | FinishReason::ToolCalls => answer(text.to_owned()),
+            FinishReason::Refused => Reply::notice(Outcome::Refused, words::model_refused(text)),
+            _ if text.is_empty() => Reply::notice(Outcome::Failed, words::empty_answer()),
+            FinishReason::Length => Reply::answer(words::cut_short(text)),
+            FinishReason::Stop | FinishReason::ToolCalls => Reply::answer(text.to_owned()),
         }
     }
 
     fn end_with(&mut self, outcome: Outcome, text: String) {
-        self.end.get_or_insert_with(|| notice(outcome, text));
+        self.end.get_or_insert_with(|| Reply::notice(outcome, text));
     }
 }
 
@@ -392,12 +393,4 @@ fn outcome_of(refusal: &Refusal) -> Outcome {
         RefusalCode::Forbidden | RefusalCode::Unauthorized => Outcome::Refused,
         _ => Outcome::Failed,
     }
-}
-
-fn answer(text: String) -> Reply {
-    Reply { text, kind: ReplyKind::Answer, outcome: Outcome::Answered, reason: None }
-}
-
-fn notice(outcome: Outcome, text: String) -> Reply {
-    Reply { reason: Some(text.clone()), text, kind: ReplyKind::Notice, outcome }
 }

@@ -81,7 +81,12 @@ pub enum Event {
     /// The runner's answer.
     ToolFinished(ToolOutput),
     /// The runner certainly did not run it.
-    ToolNotRun(String),
+    ToolNotRun {
+        /// Why.
+        reason: String,
+        /// Whether it may be otherwise in a moment, with a fresh permit.
+        may_pass: bool,
+    },
     /// The runner was asked, and what became of it is unknown.
     OutcomeUnknown,
     /// No model could be brought to answer.
@@ -162,5 +167,17 @@ impl Outcome {
             Self::Failed => "failed",
             Self::Limit => "limit",
         }
+    }
+}
+
+impl Reply {
+    /// The model's answer.
+    pub(super) fn answer(text: String) -> Self {
+        Self { text, kind: ReplyKind::Answer, outcome: Outcome::Answered, reason: None }
+    }
+
+    /// The platform speaks.
+    pub(super) fn notice(outcome: Outcome, text: String) -> Self {
+        Self { reason: Some(text.clone()), text, kind: ReplyKind::Notice, outcome }
     }
 }

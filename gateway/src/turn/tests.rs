@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use jiff::Timestamp;
+use proto::channel::ReplyKind;
 use proto::keys::SigningKey;
 use proto::permit::PermitClaims;
 use proto::policy::Decision;
@@ -90,6 +91,10 @@ fn says(text: &str) -> Answer {
 fn output(text: &str) -> Event {
     let outcome = ToolOutcome::Ok { text: text.into() };
     Event::ToolFinished(ToolOutput { v: 1, run: Uuid::nil(), outcome, micros: 1, taint: BTreeSet::new() })
+}
+
+fn not_run(may_pass: bool) -> Event {
+    Event::ToolNotRun { reason: "the audit log is away".into(), may_pass }
 }
 
 /// Plays everything outside the turn, and keeps what a store would keep.
@@ -317,10 +322,20 @@ fn an_unknown_outcome_of_any_other_tool_is_not_repeated_and_said() {
 
 #[test]
 fn a_repeat_that_is_refused_leaves_the_first_run_unknown() {
-    let runs = [Event::OutcomeUnknown, Event::ToolNotRun("the runner is not running".into())];
+    let runs = [Event::OutcomeUnknown, not_run(false)];
     let mut world = World::new([calls(&[("a", "clock", json!({}))]), says("unsure")]).runs(runs);
     world.until_reply();
     assert!(world.told_model().0.starts_with("The outcome is unknown"), "{:?}", world.told_model());
+}
+
+#[test]
+fn a_runner_that_could_not_run_it_just_now_is_asked_again_with_a_fresh_permit_where_the_tool_may_repeat() {
+    for (tool, may_pass, permits) in [("clock", true, 2), ("clock", false, 1), ("mail", true, 1)] {
+        let mut world = World::new([calls(&[("a", tool, json!({}))]), says("ok")]).runs([not_run(may_pass)]);
+        world.until_reply();
+        assert_eq!(world.asked_policy.len(), permits, "{tool}");
+        assert_eq!(world.told_model().0.starts_with("The tool did not run"), permits == 1, "{tool}");
+    }
 }
 
 #[test]
