@@ -11,6 +11,9 @@
 )]
 
 pub mod fakes;
+pub mod platform;
+pub mod processes;
 pub mod server;
 
+pub use platform::{Person, Platform};
 pub use server::Server;
