@@ -9,6 +9,8 @@
 //!   a request when its caller does.
 //! * Permission errors arrive as events: they end the calls they belong to at once and become audit records.
 //! * A dropped connection buffers: a call while disconnected fails at once instead of being delivered late.
+//! * Nobody tells when a peer dies in the middle of a stream: its server says every two seconds that it is still at it, so that silence
+//!   of a model and death of a server are two things.
 //!
 //! Roads not taken: `allow_responses` (a caller could choose where a server publishes), the client's service module
 //! (no drain, no per-call deadline), JetStream publish through the client (its time-outs leak, and it has no atomic

@@ -10,15 +10,19 @@ use proto::subject::{Event, Request, StreamRequest, Subject};
 use proto::trace::Trace;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::connection::Bus;
 use crate::error::{BusError, CallError};
 use crate::inbox::{Arrival, Waiting};
-use crate::wire::{self, SEQ};
+use crate::wire::{self, ALIVE, SEQ};
 
 /// Longest total time of a streamed answer: what the server allows as a deadline.
 const STREAM_LIFETIME: Duration = wire::MAX_DEADLINE;
+
+/// After so long without chunk or sign of life the server of a stream counts as gone: four times [`crate::serve::PULSE`], for a busy
+/// machine. Without it a killed server would be waited for as long as a model may think.
+pub(crate) const GONE: Duration = Duration::from_secs(8);
 
 impl Bus {
     /// Asks and waits [`Request::PATIENCE`].
@@ -125,7 +129,8 @@ impl Bus {
 /// The first answer of a call, if it is one.
 pub(crate) async fn first(subject: &Subject, patience: Duration, waiting: &mut Waiting) -> Result<Message, CallError> {
     match timeout(patience, waiting.next()).await {
-        Err(_) | Ok(None) => Err(CallError::TimedOut(subject.to_string())),
+        Err(_) => Err(CallError::TimedOut(subject.to_string())),
+        Ok(None) => Err(CallError::Broken("the connection was lost before the answer came".to_owned())),
         Ok(Some(arrival)) => opened(subject, arrival),
     }
 }
@@ -173,15 +178,20 @@ impl<C: DeserializeOwned> Chunks<C> {
     }
 
     async fn receive(&mut self) -> Option<Result<C, CallError>> {
-        let arrival = match timeout(self.idle, self.waiting.next()).await {
-            Err(_) => return Some(Err(CallError::TimedOut(self.subject.to_string()))),
-            Ok(None) => return Some(Err(CallError::Broken("more chunks came than could be read".to_owned()))),
-            Ok(Some(arrival)) => arrival,
-        };
-        match opened(&self.subject, arrival) {
-            Err(error) => Some(Err(error)),
-            Ok(message) if message.payload.is_empty() && message.headers.is_none() => None,
-            Ok(message) => Some(self.numbered(&message)),
+        let give_up = Instant::now() + self.idle;
+        loop {
+            let arrival = match timeout_at(give_up.min(Instant::now() + GONE), self.waiting.next()).await {
+                Err(_) if Instant::now() < give_up => return Some(Err(CallError::Broken("its server is gone".to_owned()))),
+                Err(_) => return Some(Err(CallError::TimedOut(self.subject.to_string()))),
+                Ok(None) => return Some(Err(CallError::Broken("the connection was lost, or more chunks came than could be read".to_owned()))),
+                Ok(Some(arrival)) => arrival,
+            };
+            match opened(&self.subject, arrival) {
+                Err(error) => return Some(Err(error)),
+                Ok(message) if is_alive(&message) => {}
+                Ok(message) if message.payload.is_empty() && message.headers.is_none() => return None,
+                Ok(message) => return Some(self.numbered(&message)),
+            }
         }
     }
 
@@ -193,6 +203,11 @@ impl<C: DeserializeOwned> Chunks<C> {
         }
         from_json(&message.payload)
     }
+}
+
+/// Whether a message of a stream says nothing but that its server is still at it.
+fn is_alive(message: &Message) -> bool {
+    message.headers.as_ref().is_some_and(|headers| headers.get(ALIVE).is_some())
 }
 
 /// Core events as they come.

@@ -15,16 +15,20 @@ use proto::{Component, Refusal, RefusalCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Duration, Instant, interval_at, timeout_at};
 
 use crate::connection::Bus;
 use crate::discovery::EndpointStats;
-use crate::error::BusError;
+use crate::error::{BusError, CallError};
 use crate::request::to_json;
-use crate::wire::{self, SEQ};
+use crate::wire::{self, ALIVE, SEQ};
 
 /// Calls that one endpoint answers at the same time. Beyond it callers are told to come back instead of piling up.
 const MAX_CALLS: usize = 1024;
+
+/// How often the server of a stream says that it is still at it. A model may be silent for minutes; a server that was killed is found
+/// out by the absence of this within [`crate::request::GONE`].
+pub(crate) const PULSE: Duration = Duration::from_secs(2);
 
 /// A call as its handler sees it.
 #[derive(Debug)]
@@ -81,7 +85,8 @@ impl Bus {
                 let (call, reply) = incoming.open::<R>()?;
                 let deadline = call.deadline;
                 let replies = Replies { bus: bus.clone(), reply: reply.clone(), sent: AtomicU64::new(0), kind: PhantomData };
-                let outcome = timeout_at(deadline, handler(call, replies)).await.map_err(|_| too_late()).flatten();
+                let work = timeout_at(deadline, handler(call, replies));
+                let outcome = bus.while_alive(&reply, work).await.map_err(|_| too_late()).flatten();
                 if let Err(refusal) = &outcome {
                     bus.publish_raw(reply.clone(), Some(wire::refusal_headers(refusal)), Bytes::new()).await;
                 }
@@ -199,6 +204,28 @@ impl Bus {
         Ok(())
     }
 
+    /// Waits for `work` and says meanwhile that somebody is at it.
+    async fn while_alive<T>(&self, reply: &str, work: impl Future<Output = T>) -> T {
+        let mut pulse = interval_at(Instant::now() + PULSE, PULSE);
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                _ = pulse.tick() => self.say_alive(reply).await,
+            }
+        }
+    }
+
+    /// Not while disconnected: the client would keep it and say it too late.
+    async fn say_alive(&self, reply: &str) {
+        if self.is_connected() {
+            let mut headers = HeaderMap::new();
+            headers.insert(ALIVE, "1");
+            self.publish_raw(reply.to_owned(), Some(headers), Bytes::new()).await;
+        }
+    }
+
     /// Says something on an inbox; if the connection is gone the caller's own deadline tells it.
     async fn publish_raw(&self, subject: String, headers: Option<HeaderMap>, body: Bytes) {
         let client = &self.inner.client;
@@ -258,7 +285,10 @@ impl<C: Serialize> Replies<C> {
     /// [`BusError`] when the connection is gone or the chunk does not fit a message.
     pub async fn send(&self, chunk: &C) -> Result<(), BusError> {
         let body = to_json(chunk).map_err(|error| BusError::Unsendable(error.to_string()))?;
-        self.bus.check_sendable(body.len()).map_err(|error| BusError::Broken(error.to_string()))?;
+        self.bus.check_sendable(body.len()).map_err(|error| match error {
+            CallError::TooLarge(_) => BusError::Unsendable(error.to_string()),
+            error => BusError::Broken(error.to_string()),
+        })?;
         let seq = self.sent.fetch_add(1, Ordering::Relaxed) + 1;
         let mut headers = HeaderMap::new();
         headers.insert(SEQ, seq.to_string());

@@ -8,6 +8,8 @@ use tokio::time::{Duration, Instant};
 
 pub(crate) const DEADLINE: &str = "Nachos-Deadline";
 pub(crate) const SEQ: &str = "Nachos-Seq";
+/// On an empty message within a stream: its server is still at it.
+pub(crate) const ALIVE: &str = "Nachos-Alive";
 pub(crate) const MSG_ID: &str = "Nats-Msg-Id";
 pub(crate) const EXPECTED_STREAM: &str = "Nats-Expected-Stream";
 pub(crate) const ERROR: &str = "Nats-Service-Error";
