@@ -165,7 +165,7 @@ impl Failure {
                 format!("the model `{model}` was not done in the time that one request may take"),
             ),
             Class::Undeliverable => {
-                (RefusalCode::Internal, format!("the answer of {provider} could not be passed on ({said})"))
+                (RefusalCode::Unavailable, format!("the answer of {provider} could not be passed on ({said})"))
             }
         };
         Refusal::new(code, reason)

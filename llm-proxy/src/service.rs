@@ -239,8 +239,10 @@ impl Out<'_> {
     }
 }
 
+/// A lost connection passes, and whoever asked may ask again; what no message can hold stays too large.
 fn undeliverable(error: &bus::BusError) -> Failure {
-    Failure::new(Class::Undeliverable, error)
+    let class = if matches!(error, bus::BusError::Unsendable(_)) { Class::TooLarge } else { Class::Undeliverable };
+    Failure::new(class, error)
 }
 
 fn check(request: &ModelRequest) -> Result<(), Refusal> {
