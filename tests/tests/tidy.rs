@@ -53,7 +53,7 @@ fn files() -> Vec<String> {
             let installed = folder.ends_with("tools/installed") && kind.is_dir();
             if kind.is_dir() && !skipped && !installed {
                 folders.push(path);
-            } else if kind.is_file() {
+            } else if kind.is_file() && !skipped {
                 found.push(path.strip_prefix(&root).unwrap().to_string_lossy().into_owned());
             }
         }
@@ -295,6 +295,24 @@ fn links_between_documents_lead_somewhere() {
         }
     }
     assert!(seen >= 10, "only {seen} links seen");
+}
+
+#[test]
+fn tests_that_documents_name_are_there() {
+    let sources: String = files_ending(".rs", 150).iter().map(|path| read(path)).collect();
+    let mut seen = 0;
+    for page in ["README.md", "docs/ARCHITECTURE.md"] {
+        let text = read(page);
+        // What stands between backticks and has the length of a sentence.
+        let words = text.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
+        let sentence =
+            |word: &&str| word.matches('_').count() >= 3 && word.chars().all(|c| c == '_' || c.is_ascii_alphanumeric());
+        for test in words.filter(sentence) {
+            assert!(sources.contains(&format!("fn {test}()")), "{page} names the test {test}, which is not there");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 15, "only {seen} tests named");
 }
 
 #[test]
