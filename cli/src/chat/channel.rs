@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::mailbox::{self, Letter};
+use super::mailbox::{self, Letter, Whose};
 use crate::failure::Failure;
 use crate::session::{Session, connect};
 
@@ -155,7 +155,8 @@ impl Channel {
         let scope = Scope {
             session: Some(reply.session.clone()),
             turn: Some(reply.turn),
-            principal: None,
+            // Who waited for an abandoned reply is not known here; its other records tell.
+            principal: (letter.whose == Whose::Ours).then(|| format!("{CHANNEL}/{}", self.user)),
             channel: Some(CHANNEL.to_owned()),
         };
         let sent = Fact::MessageSent {

@@ -58,7 +58,7 @@ fn as_json(component: Component, state: &State) -> serde_json::Value {
 }
 
 fn render(paint: Paint, states: &[(Component, State)], now: Timestamp) -> Vec<String> {
-    let heading = ["component", "state", "version", "for", "condition"];
+    let heading = ["component", "state", "version", "up for", "condition"];
     let mut rows = vec![heading.map(|word| (Style::Dim, word.to_owned())).to_vec()];
     rows.extend(states.iter().map(|(component, state)| row(*component, state, now)));
     table(paint, &rows)
@@ -111,7 +111,7 @@ mod tests {
         ];
         let now = "2026-11-20T12:05:00Z".parse().unwrap();
         expect![[r"
-            component      state  version  for        condition
+            component      state  version  up for     condition
             gateway        up     0.1.0    2 h 5 min  well
             channel-slack  off    –        –          not running (optional)
             policy         up     0.1.0    2 h 5 min  policy set: 10-a.cedar is broken

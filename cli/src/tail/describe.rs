@@ -82,10 +82,11 @@ fn decided(
     };
     let mut pieces = vec![word];
     pieces.extend(about);
-    pieces.extend(arguments.iter().map(shown));
+    // Before the arguments: a narrow terminal cuts what stands last.
     if !policies.is_empty() {
         pieces.push(dim(format!("by {}", policies.join(", "))));
     }
+    pieces.extend(arguments.iter().map(shown));
     if outcome != Outcome::Allow {
         pieces.push(because(reason));
     }

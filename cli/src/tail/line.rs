@@ -192,7 +192,7 @@ mod tests {
             &records,
             &expect![[r#"
                 14:03:07.123  cli            message.received   1a2b3c4d  cli/local  “what time is it in Tokyo?”
-                14:03:07.123  policy         policy.decided     1a2b3c4d  cli/local  allow call_tool clock {"zone":"Asia/Tokyo"} by demo-tools
+                14:03:07.123  policy         policy.decided     1a2b3c4d  cli/local  allow call_tool clock by demo-tools {"zone":"Asia/Tokyo"}
                 14:03:07.123  llm-proxy      model.requested    1a2b3c4d  cli/local  demo 1 message, 2 tools (offline)
                 14:03:07.123  llm-proxy      model.answered     1a2b3c4d  cli/local  demo asks for clock (offline, 1.2 ms, 120 + 14 tokens)
                 14:03:07.123  tools-wasm     tool.finished      1a2b3c4d  cli/local  clock ok 1.2 ms {"time":"23:03"}
@@ -240,7 +240,7 @@ mod tests {
             &records,
             &expect![[r#"
                 14:03:07.123  policy         policy.decided     1a2b3c4d  cli/local  deny call_tool clock {"zone":"Asia/Tokyo"} – no rule allows it
-                14:03:07.123  policy         policy.decided     1a2b3c4d  cli/local  ask call_tool clock {"zone":"Asia/Tokyo"} by ask-first – no rule allows it
+                14:03:07.123  policy         policy.decided     1a2b3c4d  cli/local  ask call_tool clock by ask-first {"zone":"Asia/Tokyo"} – no rule allows it
                 14:03:07.123  tools-wasm     tool.refused       1a2b3c4d  cli/local  clock refused – the permit was already used
                 14:03:07.123  tools-wasm     tool.finished      1a2b3c4d  cli/local  calc limit 5.0 s it took too long
                 14:03:07.123  llm-proxy      model.answered     1a2b3c4d  cli/local  demo failed: the provider is not reachable (offline, 1.2 ms, 120 + 14 tokens)

@@ -45,13 +45,16 @@ pub(crate) struct Args {
 pub(crate) async fn run(session: Session, out: Out, args: Args) -> Result<Ending, Failure> {
     let filter = args.filter.into_filter(Timestamp::now())?;
     let bus = session.connect().await?;
-    let mut printer = Printer { out, json: args.json, zone: clock::zone() };
+    let mut printer = Printer { out, json: args.json, zone: clock::zone(), printed: false };
     let everything = args.number.is_none() && filter.since.is_some();
     let seen = if everything {
         show_all(&bus, &filter, &mut printer).await?
     } else {
         show_newest(&bus, &filter, args.number.unwrap_or(DEFAULT_COUNT), &mut printer).await?
     };
+    if !printer.printed && !args.follow {
+        note("no record matches")?;
+    }
     if args.follow {
         follow(&bus, &filter, seen, &mut printer).await?;
     }
@@ -110,17 +113,20 @@ async fn follow_one(
     printer: &mut Printer,
 ) -> Result<Option<CallError>, Failure> {
     while let Some(chunk) = chunks.next().await {
+        let chunk = match chunk {
+            Ok(chunk) => chunk,
+            Err(error) => return Ok(Some(error)),
+        };
+        if std::mem::take(told) {
+            note("the audit service answers again")?;
+        }
         match chunk {
-            Ok(TailChunk::Record(record)) => {
+            TailChunk::Record(record) => {
                 printer.record(&record)?;
                 *seen = record.seq;
             }
-            Ok(TailChunk::Idle { seen: upto }) => *seen = upto.max(*seen),
-            Ok(TailChunk::Unknown) => {}
-            Err(error) => return Ok(Some(error)),
-        }
-        if std::mem::take(told) {
-            note("the audit service answers again")?;
+            TailChunk::Idle { seen: upto } => *seen = upto.max(*seen),
+            TailChunk::Unknown => {}
         }
     }
     Ok(None)
@@ -136,6 +142,7 @@ struct Printer {
     out: Out,
     json: bool,
     zone: TimeZone,
+    printed: bool,
 }
 
 impl Printer {
@@ -149,6 +156,7 @@ impl Printer {
         } else {
             line::render(self.out.paint(), record, Timestamp::now(), &self.zone)
         };
+        self.printed = true;
         Ok(self.out.line(&line)?)
     }
 }
