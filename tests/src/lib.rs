@@ -10,6 +10,7 @@
     reason = "a test fails by panicking and reports by printing"
 )]
 
+pub mod containers;
 pub mod fakes;
 pub mod platform;
 pub mod processes;
