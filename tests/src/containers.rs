@@ -1,5 +1,7 @@
 //! A running stack as the engine and the kernel see it: its containers, its networks, and probes that stand where a container stands.
 
+pub mod outside;
+
 use std::process::{Command, Stdio};
 
 use serde_json::Value;

@@ -9,13 +9,10 @@
 )]
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
-use std::net::{IpAddr, TcpListener, UdpSocket};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::net::{IpAddr, TcpListener};
 
 use serde_json::Value;
+use system_tests::containers::outside::{Listener, answer_names};
 use system_tests::containers::{Container, USER, all, docker, inspect, probe, project, running};
 
 /// The services that may use the network with a way out.
@@ -367,54 +364,16 @@ fn files_in(image: &str, volume: &str) -> Vec<String> {
     found.text.lines().map(str::to_owned).collect()
 }
 
-/// A server on this machine that greets, as an outside that no packet has to leave the machine for.
-struct Listener {
-    address: std::net::SocketAddr,
-    reached: Arc<AtomicUsize>,
-}
-
-impl Listener {
-    fn on(ip: IpAddr) -> Self {
-        let listener = TcpListener::bind((ip, 0)).unwrap_or_else(|error| panic!("cannot listen on {ip}: {error}"));
-        let (address, reached) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
-        let counted = Arc::clone(&reached);
-        std::thread::spawn(move || {
-            for mut connection in listener.incoming().flatten() {
-                counted.fetch_add(1, Ordering::SeqCst);
-                let _greeted = connection.write_all(b"outside");
-            }
-        });
-        Self { address, reached }
-    }
-
-    fn count(&self) -> usize {
-        self.reached.load(Ordering::SeqCst)
-    }
-}
-
 /// The control of the names: the same probe on the outward network resolves a name, from a server that the test plays. Where port 53 is
 /// not to be had, the control is that inner names resolve.
 fn the_probe_can_resolve(image: &str) {
     let network = format!("{}_outward", project());
     let gateway = inspect("network", &network).unwrap()["IPAM"]["Config"][0]["Gateway"].as_str().unwrap().to_owned();
-    let Ok(socket) = UdpSocket::bind((gateway.as_str(), 53)) else {
+    if !answer_names(&gateway) {
         println!("no control with an outside name: this user cannot answer on {gateway}:53");
         return;
-    };
-    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    std::thread::spawn(move || while answer_a_name(&socket).is_ok() {});
+    }
     let said = probe(image, &["--network", &network, "--dns", &gateway], &["nslookup", "-type=a", "outside.test"]);
     assert!(said.ok && said.text.contains("192.0.2.7"), "the control fails: {said:?}");
     println!("control        on {network} outside.test resolves to 192.0.2.7");
-}
-
-/// One answer, always 192.0.2.7: header, question as asked, one A record that points to the question's name.
-fn answer_a_name(socket: &UdpSocket) -> std::io::Result<()> {
-    let mut query = [0; 512];
-    let (length, from) = socket.recv_from(&mut query)?;
-    let end = 12 + query[12..length].iter().position(|byte| *byte == 0).unwrap_or_default() + 5;
-    let head = [query[0], query[1], 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0];
-    let record = [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 7];
-    socket.send_to(&[&head, &query[12..end], &record].concat(), from)?;
-    Ok(())
 }
