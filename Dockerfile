@@ -19,6 +19,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
         cp "target/$CARGO_BUILD_TARGET/release/$binary" /out/bin/ || exit 1; \
     done \
  && NACHOS_CACHE=/src/target/nachos tools/guests/build /out/tools \
+ && /out/bin/tools-wasm precompile /out/tools \
  && rm -f /out/tools/.stamp
 
 FROM scratch AS build

@@ -48,7 +48,11 @@ impl Default for Config {
 ///
 /// # Errors
 /// The index cannot be opened, or the bus does not let us read or answer.
-pub async fn serve(bus: Bus, config: Config) -> anyhow::Result<()> {
+pub fn serve(bus: Bus, config: Config) -> bus::Serving {
+    Box::pin(start(bus, config))
+}
+
+async fn start(bus: Bus, config: Config) -> anyhow::Result<()> {
     let index = Index::open(&config.data.join("index.db")).await?;
     let progress = index.progress().await.context("cannot read the index")?;
     let (publish, follow) = channel::channel(progress.clone());

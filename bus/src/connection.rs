@@ -262,7 +262,10 @@ fn on_event(inbox: &Inbox, violations: &mpsc::Sender<Violation>, event: &Event) 
             }
         }
         Event::Connected => tracing::info!("connected to the bus"),
-        Event::Disconnected => tracing::warn!("lost the bus"),
+        Event::Disconnected => {
+            tracing::warn!("lost the bus");
+            inbox.cut();
+        }
         other => tracing::warn!(event = %other, "bus"),
     }
 }

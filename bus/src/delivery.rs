@@ -54,6 +54,8 @@ pub struct Delivery<M> {
     pub body: Result<M, String>,
     /// The stored bytes.
     pub payload: Bytes,
+    /// What it was published on: the server lets nobody publish who may not.
+    pub subject: String,
     /// The component that published it, where the subject's last token names one: the server lets nobody else.
     pub component: Option<Component>,
     /// The trace that it belongs to.
@@ -179,6 +181,7 @@ impl<M: DeserializeOwned> Deliveries<M> {
         Some(Delivery {
             body: serde_json::from_slice(&message.payload).map_err(|error| error.to_string()),
             payload: message.payload.clone(),
+            subject: message.subject.to_string(),
             component: message.subject.as_str().rsplit('.').next().and_then(|token| token.parse().ok()),
             trace: wire::trace(message.headers.as_ref()).unwrap_or_else(Bus::new_trace),
             seq,

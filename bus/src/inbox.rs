@@ -91,6 +91,11 @@ impl Inbox {
         });
     }
 
+    /// Ends all calls that wait: the connection that their answers would have come over is gone.
+    pub(crate) fn cut(&self) {
+        self.table(HashMap::clear);
+    }
+
     /// Calls that wait right now.
     pub(crate) fn len(&self) -> usize {
         self.table(|table| table.len())

@@ -39,7 +39,7 @@ pub use delivery::{Deliveries, Delivery};
 pub use error::{BusError, CallError, ConnectError, PublishError};
 pub use publish::Stored;
 pub use request::{Chunks, Events};
-pub use run::run;
+pub use run::{Serving, run};
 pub use serve::{Call, Replies};
 pub use streams::StreamSizes;
 

@@ -1,6 +1,7 @@
 //! The part that every `main` shares: read the configuration, connect, serve, drain, exit code.
 
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -29,13 +30,12 @@ struct Arguments {
     config: PathBuf,
 }
 
+/// A service that starts. Boxed, so that its code is compiled once, in its own crate, and not again in every binary and test that
+/// runs it: an `async fn` is compiled where it is awaited.
+pub type Serving = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
+
 /// Runs a component until it is told to stop. `serve` registers what the component answers and returns when it is ready.
-pub fn run<C, S, F>(component: Component, serve: S) -> ExitCode
-where
-    C: DeserializeOwned + Send + 'static,
-    S: FnOnce(Bus, C) -> F + Send + 'static,
-    F: Future<Output = anyhow::Result<()>> + Send + 'static,
-{
+pub fn run<C: DeserializeOwned>(component: Component, serve: fn(Bus, C) -> Serving) -> ExitCode {
     let arguments = match arguments(component, std::env::args().skip(1)) {
         Ok(arguments) => arguments,
         Err(error) => return fail(component, &anyhow::anyhow!(error), EXIT_CONFIG),
@@ -49,26 +49,21 @@ where
             Ok(()) => ExitCode::SUCCESS,
             Err(why) => fail(component, &anyhow::anyhow!(why), 1),
         },
-        Ok((common, own)) => match start(component, &common, own, serve) {
+        Ok((common, own)) => match start(component, &common, |bus| serve(bus, own)) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(component, &error, 1),
         },
     }
 }
 
-fn start<C, S, F>(component: Component, common: &CommonConfig, own: C, serve: S) -> anyhow::Result<()>
-where
-    C: Send + 'static,
-    S: FnOnce(Bus, C) -> F + Send + 'static,
-    F: Future<Output = anyhow::Result<()>> + Send + 'static,
-{
+fn start(component: Component, common: &CommonConfig, serve: impl FnOnce(Bus) -> Serving) -> anyhow::Result<()> {
     log_to_stderr(&common.log).context("cannot read the log filter")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(async {
         let started = Timestamp::now();
         let bus = Bus::connect(component, &common.bus, common.audit).await?;
         bus.announce();
-        serve(bus.clone(), own).await.with_context(|| format!("{component} cannot start"))?;
+        serve(bus.clone()).await.with_context(|| format!("{component} cannot start"))?;
         bus.serve_discovery(VERSION, started).await?;
         bus.serve_health(VERSION, started, common.health.file.clone()).await?;
         tracing::info!(%component, version = VERSION, "ready");

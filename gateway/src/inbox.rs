@@ -100,10 +100,12 @@ async fn genuine(gateway: &Gateway, delivery: &Delivery<Inbound>) -> Option<(Inb
             return None;
         }
     };
-    let origin = inbound.matches_origin();
+    // The subject is what the server vouches for: one channel must not write as another.
+    let own = inbound.subject().as_str() == delivery.subject;
+    let origin = inbound.matches_origin().filter(|_| own);
     if origin.is_none() {
-        tracing::error!(seq = delivery.seq, channel = %inbound.channel, "a message does not say what its origin says and was dropped");
-        refused(gateway, delivery, inbound.subject().to_string()).await;
+        tracing::error!(seq = delivery.seq, subject = delivery.subject, "a message does not say what its origin or its subject says and was dropped");
+        refused(gateway, delivery, delivery.subject.clone()).await;
     }
     Some((inbound.clone(), origin?))
 }

@@ -28,7 +28,11 @@ pub(crate) struct Gateway {
 ///
 /// # Errors
 /// When the settings contradict themselves, the database does not open or the messages cannot be read.
-pub async fn serve(bus: Bus, config: Config) -> anyhow::Result<()> {
+pub fn serve(bus: Bus, config: Config) -> bus::Serving {
+    Box::pin(start(bus, config))
+}
+
+async fn start(bus: Bus, config: Config) -> anyhow::Result<()> {
     config.check()?;
     let path = config.database.display().to_string();
     let store = Store::open(&config.database).await.with_context(|| format!("cannot use the database {path}"))?;

@@ -34,7 +34,11 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// A wrong configuration, an unusable CA bundle, or a bus that does not permit it.
-pub async fn serve(bus: Bus, config: Config) -> anyhow::Result<()> {
+pub fn serve(bus: Bus, config: Config) -> bus::Serving {
+    Box::pin(start(bus, config))
+}
+
+async fn start(bus: Bus, config: Config) -> anyhow::Result<()> {
     let plan = Plan::new(&config)?;
     let http = http::client(config.ca_bundle.as_deref())?;
     let keys = keys::read(plan.key_files()).await;

@@ -48,7 +48,11 @@ use source::Sources;
 ///
 /// # Errors
 /// What is missing or wrong, with file, line and what to do.
-pub async fn serve(bus: Bus, config: Config) -> anyhow::Result<()> {
+pub fn serve(bus: Bus, config: Config) -> bus::Serving {
+    Box::pin(start(bus, config))
+}
+
+async fn start(bus: Bus, config: Config) -> anyhow::Result<()> {
     config.check()?;
     let permits = permit_key(&config.permit_key)?;
     let channels = channel_keys(&config.origins)?;

@@ -79,7 +79,9 @@ impl Platform {
                 "policies = '{}'\ntools = ['{tools}']\npermit_key = '{keys}/permit.key'\norigins = '{keys}/origins.json'",
                 policies.display()
             ),
-            Component::ToolsWasm => format!("tools = ['{tools}']\npermit_key = '{keys}/permit.pub'"),
+            Component::ToolsWasm => {
+                format!("tools = ['{tools}']\nprecompiled = ['{tools}']\npermit_key = '{keys}/permit.pub'")
+            }
             Component::LlmProxy => format!("secrets = '{data}'"),
             Component::Audit => format!("data = '{data}'"),
             Component::Gateway => format!("database = '{data}/gateway.db'"),

@@ -66,7 +66,11 @@ pub fn manifest() -> serde_json::Value {
 ///
 /// # Errors
 /// Everything that is wrong with configuration, tokens and keys.
-pub async fn serve(bus: Bus, config: Config) -> anyhow::Result<()> {
+pub fn serve(bus: Bus, config: Config) -> bus::Serving {
+    Box::pin(start(bus, config))
+}
+
+async fn start(bus: Bus, config: Config) -> anyhow::Result<()> {
     let setup = config::Setup::read(&config)?;
     let tls = tls::client_config(config.extra_ca.as_deref())?;
     let tokens = (setup.app_token, setup.bot_token);

@@ -16,6 +16,7 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker};
 
 use crate::engine::MAX_MEMORY;
+use crate::precompiled;
 use crate::world::{self, Caller, ToolPre, cut};
 
 /// A manifest is read by people; a larger file is something else.
@@ -126,15 +127,25 @@ enum Refused {
     Loose,
 }
 
+/// Where tools are, and which of the folders hold machine code that is as trusted as this binary.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Folders {
+    /// Folders with tools, in the order of their say.
+    pub tools: Vec<PathBuf>,
+    /// Those of them whose precompiled code is taken.
+    pub precompiled: Vec<PathBuf>,
+}
+
 /// Takes every tool from the folders. Where two have the same name, the one from the folder that comes first stays, so that
 /// nothing added later can replace a shipped tool.
-pub(crate) fn load(engine: &Engine, linker: &Linker<Caller>, folders: &[PathBuf]) -> Catalogue {
+pub(crate) fn load(engine: &Engine, linker: &Linker<Caller>, folders: &Folders) -> Catalogue {
     let mut catalogue = Catalogue::default();
-    for folder in folders {
+    for folder in &folders.tools {
+        let trusted = folders.precompiled.contains(folder);
         match entries(folder) {
             Ok(found) => found
                 .iter()
-                .for_each(|path| add(&mut catalogue, engine, linker, path)),
+                .for_each(|path| add(&mut catalogue, engine, linker, path, trusted)),
             // A folder for the user's own tools need not be there.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
@@ -173,9 +184,9 @@ fn folder_name(path: &Path) -> String {
         .into_owned()
 }
 
-fn add(catalogue: &mut Catalogue, engine: &Engine, linker: &Linker<Caller>, path: &Path) {
+fn add(catalogue: &mut Catalogue, engine: &Engine, linker: &Linker<Caller>, path: &Path, trusted: bool) {
     let taken =
-        read(engine, linker, path).and_then(|tool| match catalogue.tools.entry(tool.manifest.name.clone()) {
+        read(engine, linker, path, trusted).and_then(|tool| match catalogue.tools.entry(tool.manifest.name.clone()) {
             Entry::Occupied(_) => Err(Refused::Duplicate),
             Entry::Vacant(free) => {
                 free.insert(Arc::new(tool));
@@ -187,7 +198,7 @@ fn add(catalogue: &mut Catalogue, engine: &Engine, linker: &Linker<Caller>, path
     }
 }
 
-fn read(engine: &Engine, linker: &Linker<Caller>, path: &Path) -> Result<Tool, Refused> {
+fn read(engine: &Engine, linker: &Linker<Caller>, path: &Path, trusted: bool) -> Result<Tool, Refused> {
     if !path.is_dir() {
         return Err(Refused::Loose);
     }
@@ -195,6 +206,8 @@ fn read(engine: &Engine, linker: &Linker<Caller>, path: &Path) -> Result<Tool, R
     let manifest: Manifest = serde_json::from_slice(&manifest).map_err(Refused::NotAManifest)?;
     check(&manifest, &folder_name(path))?;
     let component = bounded(path, "component.wasm", MAX_COMPONENT)?;
+    let made = if trusted { precompiled::load(engine, path, &component) } else { None };
+    let component = made.map_or_else(|| compile(engine, &component), Ok)?;
     let ready = prepare(engine, linker, &component)?;
     Ok(Tool { manifest, ready })
 }
@@ -257,9 +270,8 @@ fn within(name: &'static str, is: u64, least: u64, most: u64) -> Result<(), Refu
     })
 }
 
-/// Compiles a component and links it, once for all its calls.
-fn prepare(engine: &Engine, linker: &Linker<Caller>, bytes: &[u8]) -> Result<ToolPre<Caller>, Refused> {
-    let component = compile(engine, bytes)?;
+/// Checks what a component imports and links it, once for all its calls.
+fn prepare(engine: &Engine, linker: &Linker<Caller>, component: &Component) -> Result<ToolPre<Caller>, Refused> {
     for (name, import) in component.component_type().imports(engine) {
         // A type grants nothing: the world's own error record appears as one.
         if name != world::HOST && !matches!(import.ty, ComponentItem::Type(_)) {
@@ -267,7 +279,7 @@ fn prepare(engine: &Engine, linker: &Linker<Caller>, bytes: &[u8]) -> Result<Too
         }
     }
     let other_world = |error: wasmtime::Error| Refused::OtherWorld(format!("{error:#}"));
-    ToolPre::new(linker.instantiate_pre(&component).map_err(other_world)?).map_err(other_world)
+    ToolPre::new(linker.instantiate_pre(component).map_err(other_world)?).map_err(other_world)
 }
 
 /// wasmtime has panicked on components that it should have refused; one bad tool must not take the others along.

@@ -12,16 +12,17 @@
 mod call;
 mod catalogue;
 mod engine;
+mod precompiled;
 mod service;
 mod world;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 pub use call::{Code, Limit, Outcome};
-pub use catalogue::{Catalogue, MAX_OUTPUT, Tool};
+pub use catalogue::{Catalogue, Folders, MAX_OUTPUT, Tool};
 pub use engine::{MAX_MEMORY, PLACES, StartError, TICK};
+pub use precompiled::precompile;
 pub use service::{Config, serve};
 
 use call::Calls;
@@ -51,7 +52,7 @@ impl Host {
 
     /// Takes every tool `<folder>/<name>/{manifest.json,component.wasm}`. It compiles, so it takes a processor for up to
     /// seconds: call it where blocking is fine. Of two tools with one name the first folder's stays.
-    pub fn load(&self, folders: &[PathBuf]) -> Catalogue {
+    pub fn load(&self, folders: &Folders) -> Catalogue {
         catalogue::load(&self.engine, &self.linker, folders)
     }
 

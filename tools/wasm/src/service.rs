@@ -13,7 +13,7 @@ use runner::{Ran, Toolbox};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::catalogue::Catalogue;
+use crate::catalogue::{Catalogue, Folders};
 use crate::{Host, Outcome};
 
 /// How often the folders are looked at: a tool that was dropped in is there when its maker looks for it.
@@ -25,6 +25,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 pub struct Config {
     /// Folders with tools: each tool is a folder with `manifest.json` and `component.wasm`.
     pub tools: Vec<PathBuf>,
+    /// Those of the folders whose precompiled machine code is taken. Whoever can write there decides what the runner executes: only
+    /// folders of the image.
+    pub precompiled: Vec<PathBuf>,
     /// The public key of the permits.
     pub permit_key: PathBuf,
 }
@@ -33,6 +36,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             tools: vec!["/etc/nachos/tools/builtin".into(), "/etc/nachos/tools/user".into()],
+            precompiled: vec!["/etc/nachos/tools/builtin".into()],
             permit_key: "/keys/permit.pub".into(),
         }
     }
@@ -42,10 +46,14 @@ impl Default for Config {
 ///
 /// # Errors
 /// A missing permit key, a machine that does not give what the sandbox needs, or a bus that does not permit it.
-pub async fn serve(bus: Bus, config: Config) -> anyhow::Result<()> {
+pub fn serve(bus: Bus, config: Config) -> bus::Serving {
+    Box::pin(start(bus, config))
+}
+
+async fn start(bus: Bus, config: Config) -> anyhow::Result<()> {
     let policy = runner::permit_key(&config.permit_key)?;
     let host = Host::start().context("cannot start the sandbox")?;
-    let wasm = Arc::new(Wasm::load(host, config.tools).await?);
+    let wasm = Arc::new(Wasm::load(host, Folders { tools: config.tools, precompiled: config.precompiled }).await?);
     bus.report(wasm.condition());
     runner::serve(&bus, Arc::clone(&wasm), policy).await?;
     bus.clone().spawn(async move {
@@ -63,7 +71,7 @@ pub async fn serve(bus: Bus, config: Config) -> anyhow::Result<()> {
 /// The WebAssembly tools.
 struct Wasm {
     host: Arc<Host>,
-    folders: Vec<PathBuf>,
+    folders: Folders,
     loaded: RwLock<Loaded>,
 }
 
@@ -77,14 +85,14 @@ struct Loaded {
 type Look = Vec<(PathBuf, u64, Option<SystemTime>)>;
 
 impl Wasm {
-    async fn load(host: Host, folders: Vec<PathBuf>) -> anyhow::Result<Self> {
+    async fn load(host: Host, folders: Folders) -> anyhow::Result<Self> {
         let host = Arc::new(host);
         let loaded = load(Arc::clone(&host), folders.clone()).await?;
         Ok(Self { host, folders, loaded: RwLock::new(loaded) })
     }
 
     async fn look_again(&self) -> anyhow::Result<()> {
-        let folders = self.folders.clone();
+        let folders = self.folders.tools.clone();
         let now = tokio::task::spawn_blocking(move || look(&folders)).await?;
         let same = self.loaded.read().unwrap_or_else(PoisonError::into_inner).look == now;
         if !same {
@@ -117,9 +125,9 @@ impl Wasm {
 }
 
 /// Compiling takes a while and does not belong on the async side.
-async fn load(host: Arc<Host>, folders: Vec<PathBuf>) -> anyhow::Result<Loaded> {
+async fn load(host: Arc<Host>, folders: Folders) -> anyhow::Result<Loaded> {
     let loading = tokio::task::spawn_blocking(move || {
-        let look = look(&folders);
+        let look = look(&folders.tools);
         Loaded { catalogue: Arc::new(host.load(&folders)), look }
     });
     loading.await.context("loading the tools was broken off")

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tools_wasm::{Catalogue, Host, Outcome, Tool};
+use tools_wasm::{Catalogue, Folders, Host, Outcome, Tool};
 
 /// Long enough that only a call that never ends misses it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -43,7 +43,7 @@ struct Bench {
 impl Bench {
     fn new(folders: &[PathBuf]) -> Self {
         let host = Host::start().unwrap();
-        let catalogue = host.load(folders);
+        let catalogue = host.load(&Folders { tools: folders.to_vec(), precompiled: Vec::new() });
         Self { host, catalogue }
     }
 
