@@ -206,7 +206,9 @@ fn paths(component: Component, keys: &Path, data: &Path) -> String {
             "policies = '{}'\ntools = ['{tools}']\npermit_key = '{keys}/permit.key'\norigins = '{keys}/origins.json'",
             repository().join("policy/policies").display()
         ),
-        Component::ToolsWasm => format!("tools = ['{tools}']\npermit_key = '{keys}/permit.pub'"),
+        Component::ToolsWasm => {
+            format!("tools = ['{tools}']\nprecompiled = ['{tools}']\npermit_key = '{keys}/permit.pub'")
+        }
         Component::LlmProxy => format!("secrets = '{shown}'"),
         Component::Audit => format!("data = '{shown}'"),
         Component::Gateway => format!("database = '{shown}/gateway.db'"),

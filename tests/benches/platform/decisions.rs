@@ -1,6 +1,5 @@
 //! What a decision costs, and what a tool call costs once it is permitted.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use proto::tool::{ToolCall, ToolOutcome};
 use serde_json::json;
 use system_tests::platform::tools_dir;
 use tokio::time::Instant;
-use tools_wasm::{Host, Outcome};
+use tools_wasm::{Folders, Host, Outcome};
 use uuid::Uuid;
 
 use crate::Stage;
@@ -51,8 +50,9 @@ pub async fn policy(report: &mut Report, stage: &Stage) {
     });
     let record = record.await;
     report.latency("one record, flushed to disk and acknowledged", record, None);
+    let question = question(stage);
     let recorded = one_by_one(TIMES, async || {
-        decide(stage).await;
+        decide(stage, &question).await;
     });
     let recorded = recorded.await;
     let budget = Budget::time(recorded.median, limit + record.median, "≤ 2 × floor + one record");
@@ -62,8 +62,9 @@ pub async fn policy(report: &mut Report, stage: &Stage) {
 /// A permitted call through the runner, and the same call by the host alone.
 pub async fn tool(report: &mut Report, stage: &Stage) {
     let (mut whole, mut own) = (Vec::new(), Vec::new());
+    let question = question(stage);
     for _ in 0..WARM_UP + TIMES {
-        let call = decide(stage).await;
+        let call = decide(stage, &question).await;
         let start = Instant::now();
         let output = stage.gateway.request(Bus::new_trace(), &*call).await.expect("an output");
         whole.push(start.elapsed());
@@ -84,8 +85,7 @@ pub async fn tool(report: &mut Report, stage: &Stage) {
 
 async fn host_only() -> Series {
     let host = Host::start().expect("the sandbox");
-    let folders: Vec<PathBuf> = vec![tools_dir()];
-    let catalogue = host.load(&folders);
+    let catalogue = host.load(&Folders { tools: vec![tools_dir()], precompiled: Vec::new() });
     let calc = Arc::clone(catalogue.get(&"calc".parse().expect("a name")).expect("the tool"));
     let arguments = arguments().to_string();
     one_by_one(TIMES, async || {
@@ -96,18 +96,22 @@ async fn host_only() -> Series {
 }
 
 /// Asks policy for a permit.
-async fn decide(stage: &Stage) -> Box<ToolCall> {
-    let question = Question {
+async fn decide(stage: &Stage, question: &Question) -> Box<ToolCall> {
+    match stage.gateway.request(Bus::new_trace(), question).await.expect("a decision") {
+        Decision::Allow { call: Some(call), .. } => call,
+        other => panic!("not allowed: {other:?}"),
+    }
+}
+
+/// The same question may be asked again; every answer is a permit of its own.
+fn question(stage: &Stage) -> Question {
+    Question {
         v: proto::VERSION,
         origin: stage.person.signed("bench", "what is 12.5% of 840?"),
         session: "bench".to_owned(),
         turn: Uuid::now_v7(),
         taint: Default::default(),
         action: action(),
-    };
-    match stage.gateway.request(Bus::new_trace(), &question).await.expect("a decision") {
-        Decision::Allow { call: Some(call), .. } => call,
-        other => panic!("not allowed: {other:?}"),
     }
 }
 

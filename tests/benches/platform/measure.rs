@@ -40,10 +40,11 @@ pub async fn one_by_one(times: usize, mut run: impl AsyncFnMut()) -> Series {
     Series::of(runs)
 }
 
-/// CPU time that some processes used together while `work` went on.
-pub async fn cpu_of<T>(processes: &[u32], work: impl Future<Output = T>) -> (T, Duration) {
-    let used = || processes.iter().map(|pid| usage(*pid).cpu).sum::<Duration>();
+/// CPU time that each of some processes used while `work` went on.
+pub async fn cpu_of<T>(processes: &[u32], work: impl Future<Output = T>) -> (T, Vec<Duration>) {
+    let used = || processes.iter().map(|pid| usage(*pid).cpu).collect::<Vec<_>>();
     let before = used();
     let outcome = work.await;
-    (outcome, used() - before)
+    let spent = used().into_iter().zip(before).map(|(after, before)| after - before);
+    (outcome, spent.collect())
 }

@@ -73,7 +73,7 @@ async fn short(report: &mut Report, stage: &Stage) -> Duration {
         &crate::report::show(through.p99),
         Budget::of(through.p99 < STALL, "no 40 ms stalls"),
     );
-    let each = cpu / u32::try_from(REQUESTS + WARM_UP).expect("a small number");
+    let each = cpu[0] / u32::try_from(REQUESTS + WARM_UP).expect("a small number");
     report.time("CPU of llm-proxy for a request", each, Budget::time(each, CPU_OF_REQUEST, "≤ 80 µs"));
     each
 }
@@ -91,7 +91,7 @@ async fn long(report: &mut Report, stage: &Stage, request_cpu: Duration) {
     let chunks: u32 = chunks.into_iter().sum();
     assert!(chunks as usize >= STREAMS * CHUNKS, "{chunks} chunks");
     let requests = request_cpu * u32::try_from(STREAMS).expect("a small number");
-    let each = cpu.saturating_sub(requests) / chunks;
+    let each = cpu[0].saturating_sub(requests) / chunks;
     let what = format!(
         "CPU of llm-proxy for a chunk ({STREAMS} answers of {CHUNKS} chunks at once, 1 ms from chunk to chunk)"
     );
