@@ -72,7 +72,13 @@ impl Bus {
     ///
     /// # Errors
     /// [`PublishError`].
-    pub async fn record_as(&self, id: Uuid, trace: Option<Trace>, scope: Scope, fact: Fact) -> Result<(), PublishError> {
+    pub async fn record_as(
+        &self,
+        id: Uuid,
+        trace: Option<Trace>,
+        scope: Scope,
+        fact: Fact,
+    ) -> Result<(), PublishError> {
         let envelope = self.envelope(id, id, trace, scope, fact)?;
         let (done, outcome) = oneshot::channel();
         let gone = || PublishError::Unconfirmed(CallError::Disconnected);
@@ -85,13 +91,26 @@ impl Bus {
     ///
     /// # Errors
     /// [`PublishError`]; nothing that depends on the record may then be done.
-    pub async fn record_once(&self, once: Uuid, trace: Option<Trace>, scope: Scope, fact: Fact) -> Result<Once, PublishError> {
+    pub async fn record_once(
+        &self,
+        once: Uuid,
+        trace: Option<Trace>,
+        scope: Scope,
+        fact: Fact,
+    ) -> Result<Once, PublishError> {
         let envelope = self.envelope(Uuid::now_v7(), once, trace, scope, fact)?;
         let stored = self.store_once(&envelope).await?;
         Ok(if stored.duplicate { Once::AlreadyUsed } else { Once::First })
     }
 
-    fn envelope(&self, id: Uuid, message_id: Uuid, trace: Option<Trace>, scope: Scope, fact: Fact) -> Result<Envelope, PublishError> {
+    fn envelope(
+        &self,
+        id: Uuid,
+        message_id: Uuid,
+        trace: Option<Trace>,
+        scope: Scope,
+        fact: Fact,
+    ) -> Result<Envelope, PublishError> {
         let record = Record::new(self.component(), id, Timestamp::now(), trace, scope, fact);
         let body = serde_json::to_vec(&record).map_err(|error| PublishError::Unserializable(error.to_string()))?;
         if body.len() > MAX_RECORD - HEADROOM {
@@ -122,12 +141,15 @@ impl Bus {
     }
 
     async fn commit(&self, entries: Vec<Entry>) {
-        let (envelopes, waiters): (Vec<_>, Vec<_>) = entries.into_iter().map(|entry| (entry.envelope, entry.done)).unzip();
+        let (envelopes, waiters): (Vec<_>, Vec<_>) =
+            entries.into_iter().map(|entry| (entry.envelope, entry.done)).unzip();
         if envelopes.len() > 1 {
             match self.commit_batch(&envelopes).await {
                 Ok(stored) => return waiters.into_iter().for_each(|done| drop(done.send(Ok(stored)))),
                 // One bad record must not take the others with it, and an unconfirmed batch must be settled: each alone.
-                Err(error) => tracing::debug!(%error, records = envelopes.len(), "the batch was not taken, trying singly"),
+                Err(error) => {
+                    tracing::debug!(%error, records = envelopes.len(), "the batch was not taken, trying singly")
+                }
             }
         }
         for (envelope, done) in envelopes.iter().zip(waiters) {

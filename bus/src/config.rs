@@ -102,8 +102,8 @@ pub enum ConfigError {
 /// # Errors
 /// [`ConfigError`].
 pub fn read<C: DeserializeOwned>(path: &Path) -> Result<(CommonConfig, C), ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    let text =
+        std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
     parse(&text).map_err(|message| ConfigError::Invalid { path: path.to_owned(), message })
 }
 

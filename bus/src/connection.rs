@@ -174,17 +174,17 @@ impl Bus {
         sent.map_err(|error| CallError::Broken(error.to_string()))?;
         match timeout(ROUND_TRIP, waiting.next()).await {
             Ok(Some(Arrival::Message(_))) => Ok(()),
-            Ok(Some(Arrival::Denied(v))) => Err(CallError::Denied { subject: v.subject, operation: v.operation.to_owned() }),
+            Ok(Some(Arrival::Denied(v))) => {
+                Err(CallError::Denied { subject: v.subject, operation: v.operation.to_owned() })
+            }
             Ok(None) | Err(_) => Err(CallError::TimedOut("the own inbox".to_owned())),
         }
     }
 
     async fn read_inbox(&self) -> Result<(), CallError> {
         let client = &self.inner.client;
-        let mut messages = client
-            .subscribe(self.inner.inbox.subject())
-            .await
-            .map_err(|error| CallError::Broken(error.to_string()))?;
+        let mut messages =
+            client.subscribe(self.inner.inbox.subject()).await.map_err(|error| CallError::Broken(error.to_string()))?;
         let inbox = self.inner.inbox.clone();
         tokio::spawn(async move {
             while let Some(message) = messages.next().await {
@@ -234,7 +234,12 @@ async fn dial(
     }
 }
 
-fn options(component: Component, seed: &SecretString, inbox: &Inbox, violations: mpsc::Sender<Violation>) -> ConnectOptions {
+fn options(
+    component: Component,
+    seed: &SecretString,
+    inbox: &Inbox,
+    violations: mpsc::Sender<Violation>,
+) -> ConnectOptions {
     let inbox = inbox.clone();
     ConnectOptions::with_nkey(seed.expose_secret().to_owned())
         .custom_inbox_prefix(format!("_INBOX.{component}"))

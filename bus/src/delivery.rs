@@ -89,7 +89,8 @@ impl Bus {
 
     async fn deliveries_on<M>(&self, stream: &'static str) -> Result<Deliveries<M>, BusError> {
         let consumer = timeout(OPEN, self.find_consumer(stream)).await;
-        let consumer = consumer.map_err(|_| BusError::Broken(format!("the consumer on {stream} did not come up")))??;
+        let consumer =
+            consumer.map_err(|_| BusError::Broken(format!("the consumer on {stream} did not come up")))??;
         Ok(Deliveries { bus: self.clone(), consumer, messages: None, kind: std::marker::PhantomData })
     }
 
@@ -114,7 +115,9 @@ impl Bus {
         sent.map_err(|error| CallError::Broken(error.to_string()))?;
         match timeout(CONFIRM, waiting.next()).await {
             Ok(Some(Arrival::Message(_))) => Ok(()),
-            Ok(Some(Arrival::Denied(v))) => Err(CallError::Denied { subject: v.subject, operation: v.operation.to_owned() }),
+            Ok(Some(Arrival::Denied(v))) => {
+                Err(CallError::Denied { subject: v.subject, operation: v.operation.to_owned() })
+            }
             Ok(None) | Err(_) => Err(CallError::TimedOut(ack.to_owned())),
         }
     }

@@ -63,7 +63,9 @@ impl CallError {
     /// Whether the request certainly was not carried out.
     pub fn was_not_carried_out(&self) -> bool {
         match self {
-            Self::Refused(_) | Self::NoResponder(_) | Self::Denied { .. } | Self::Disconnected | Self::TooLarge(_) => true,
+            Self::Refused(_) | Self::NoResponder(_) | Self::Denied { .. } | Self::Disconnected | Self::TooLarge(_) => {
+                true
+            }
             Self::TimedOut(_) | Self::Broken(_) => false,
         }
     }

@@ -67,7 +67,12 @@ impl Bus {
     }
 
     /// Answers for the component's health and keeps the heartbeat.
-    pub(crate) async fn serve_health(&self, version: &'static str, started: Timestamp, file: PathBuf) -> Result<(), BusError> {
+    pub(crate) async fn serve_health(
+        &self,
+        version: &'static str,
+        started: Timestamp,
+        file: PathBuf,
+    ) -> Result<(), BusError> {
         let bus = self.clone();
         self.serve(move |_: crate::Call<HealthRequest>| {
             let health = Health {
@@ -96,8 +101,10 @@ impl Bus {
         self.report_vital(Condition {
             name: "bus".to_owned(),
             ok: reached.is_ok(),
-            detail: reached.map_or_else(|error| error.to_string(), |()| format!("connected, {} refusals", self.denied())),
-            hint: (self.denied() > 0).then(|| "look for component.denied: `nachos audit tail --type component.denied`".to_owned()),
+            detail: reached
+                .map_or_else(|error| error.to_string(), |()| format!("connected, {} refusals", self.denied())),
+            hint: (self.denied() > 0)
+                .then(|| "look for component.denied: `nachos audit tail --type component.denied`".to_owned()),
         });
         if file.as_os_str().is_empty() {
             return;
@@ -118,7 +125,8 @@ fn write_whole(file: &Path, beat: &Heartbeat) -> std::io::Result<()> {
 /// The container's health check: is the heartbeat fresh, and nothing vital wrong?
 pub(crate) fn check(file: &Path, now: Timestamp) -> Result<(), String> {
     let text = std::fs::read(file).map_err(|error| format!("no heartbeat in {}: {error}", file.display()))?;
-    let beat: Heartbeat = serde_json::from_slice(&text).map_err(|error| format!("the heartbeat is not readable: {error}"))?;
+    let beat: Heartbeat =
+        serde_json::from_slice(&text).map_err(|error| format!("the heartbeat is not readable: {error}"))?;
     if now.duration_since(beat.at) > STALE {
         return Err(format!("the last heartbeat was at {}", beat.at));
     }

@@ -16,8 +16,8 @@
 //! (no drain, no per-call deadline), JetStream publish through the client (its time-outs leak, and it has no atomic
 //! batches, which are what makes one disk flush serve many records).
 
-pub mod config;
 mod audit;
+pub mod config;
 mod connection;
 mod delivery;
 mod discovery;

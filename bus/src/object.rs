@@ -27,8 +27,7 @@ impl Bus {
         }
         let id = Uuid::new_v4();
         let object = ObjectRef { owner: self.component(), id, bytes: body.len() as u64, digest: digest(&body) };
-        let envelope =
-            Envelope { subject: object.subject(), stream: STREAM, id: id.to_string(), trace: None, body };
+        let envelope = Envelope { subject: object.subject(), stream: STREAM, id: id.to_string(), trace: None, body };
         self.store_patiently(&envelope).await.map(|_| object)
     }
 
@@ -42,7 +41,12 @@ impl Bus {
         let mut waiting = self.inner.inbox.expect(subject.as_str(), 1);
         let client = &self.inner.client;
         let sent = client
-            .publish_with_reply_and_headers(subject.as_str().to_owned(), waiting.reply.clone(), HeaderMap::new(), Bytes::new())
+            .publish_with_reply_and_headers(
+                subject.as_str().to_owned(),
+                waiting.reply.clone(),
+                HeaderMap::new(),
+                Bytes::new(),
+            )
             .await;
         sent.map_err(|error| CallError::Broken(error.to_string()))?;
         let message = first(&subject, READ, &mut waiting).await?;

@@ -120,7 +120,9 @@ impl Bus {
         // The refusal was sent before the round trip's answer, but travels through another task of the client.
         self.round_trip().await.map_err(|error| BusError::Broken(error.to_string()))?;
         match timeout(Duration::from_millis(1), watch.next()).await {
-            Ok(Some(Arrival::Denied(v))) => Err(BusError::Denied { subject: v.subject, operation: v.operation.to_owned() }),
+            Ok(Some(Arrival::Denied(v))) => {
+                Err(BusError::Denied { subject: v.subject, operation: v.operation.to_owned() })
+            }
             _ => Ok(()),
         }
     }
@@ -181,9 +183,15 @@ impl<C: DeserializeOwned> Chunks<C> {
         let give_up = Instant::now() + self.idle;
         loop {
             let arrival = match timeout_at(give_up.min(Instant::now() + GONE), self.waiting.next()).await {
-                Err(_) if Instant::now() < give_up => return Some(Err(CallError::Broken("its server is gone".to_owned()))),
+                Err(_) if Instant::now() < give_up => {
+                    return Some(Err(CallError::Broken("its server is gone".to_owned())));
+                }
                 Err(_) => return Some(Err(CallError::TimedOut(self.subject.to_string()))),
-                Ok(None) => return Some(Err(CallError::Broken("the connection was lost, or more chunks came than could be read".to_owned()))),
+                Ok(None) => {
+                    return Some(Err(CallError::Broken(
+                        "the connection was lost, or more chunks came than could be read".to_owned(),
+                    )));
+                }
                 Ok(Some(arrival)) => arrival,
             };
             match opened(&self.subject, arrival) {

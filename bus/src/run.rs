@@ -58,7 +58,8 @@ pub fn run<C: DeserializeOwned>(component: Component, serve: fn(Bus, C) -> Servi
 
 fn start(component: Component, common: &CommonConfig, serve: impl FnOnce(Bus) -> Serving) -> anyhow::Result<()> {
     log_to_stderr(&common.log).context("cannot read the log filter")?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(async {
         let started = Timestamp::now();
         let bus = Bus::connect(component, &common.bus, common.audit).await?;
@@ -84,7 +85,8 @@ impl Bus {
             bus.report(Condition {
                 name: "audit".to_owned(),
                 ok: recorded.is_ok(),
-                detail: recorded.map_or_else(|error| crate::connection::chain(&error), |_| "records are taken".to_owned()),
+                detail: recorded
+                    .map_or_else(|error| crate::connection::chain(&error), |_| "records are taken".to_owned()),
                 hint: Some("`nachos doctor` of the audit component tells how full the stream is".to_owned()),
             });
         });
@@ -119,7 +121,11 @@ fn arguments(component: Component, mut words: impl Iterator<Item = String>) -> R
             "health" => found.health = true,
             "--version" => found.version = true,
             "--config" => found.config = words.next().ok_or("--config needs a file")?.into(),
-            other => return Err(format!("unknown argument `{other}`; usage: {component} [health] [--config FILE] [--version]")),
+            other => {
+                return Err(format!(
+                    "unknown argument `{other}`; usage: {component} [health] [--config FILE] [--version]"
+                ));
+            }
         }
     }
     Ok(found)

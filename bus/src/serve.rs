@@ -84,7 +84,8 @@ impl Bus {
             async move {
                 let (call, reply) = incoming.open::<R>()?;
                 let deadline = call.deadline;
-                let replies = Replies { bus: bus.clone(), reply: reply.clone(), sent: AtomicU64::new(0), kind: PhantomData };
+                let replies =
+                    Replies { bus: bus.clone(), reply: reply.clone(), sent: AtomicU64::new(0), kind: PhantomData };
                 let work = timeout_at(deadline, handler(call, replies));
                 let outcome = bus.while_alive(&reply, work).await.map_err(|_| too_late()).flatten();
                 if let Err(refusal) = &outcome {
@@ -249,7 +250,8 @@ fn last_token(message: &Message) -> Option<Component> {
 
 fn is_inbox_of(reply: &str, caller: Option<Component>) -> bool {
     let clean = !reply.contains(['*', '>', ' ']);
-    clean && caller.map_or_else(|| reply.starts_with("_INBOX."), |caller| reply.starts_with(&format!("_INBOX.{caller}.")))
+    clean
+        && caller.map_or_else(|| reply.starts_with("_INBOX."), |caller| reply.starts_with(&format!("_INBOX.{caller}.")))
 }
 
 /// A call before it is understood.

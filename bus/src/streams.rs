@@ -94,7 +94,9 @@ impl Bus {
             serde_json::from_slice(&answer.payload).map_err(|error| CallError::Broken(error.to_string()))?;
         match answer.get("error") {
             None => Ok(Some(answer)),
-            Some(error) if error.get("err_code").and_then(Value::as_u64).is_some_and(|code| NOT_FOUND.contains(&code)) => {
+            Some(error)
+                if error.get("err_code").and_then(Value::as_u64).is_some_and(|code| NOT_FOUND.contains(&code)) =>
+            {
                 Ok(None)
             }
             Some(error) => Err(CallError::Broken(format!("{subject}: {error}"))),

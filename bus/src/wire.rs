@@ -25,7 +25,8 @@ const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
 pub(crate) fn call_headers(trace: Trace, patience: Duration) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(TRACEPARENT, trace.to_string());
-    let deadline = Timestamp::now().as_millisecond().saturating_add(i64::try_from(patience.as_millis()).unwrap_or(i64::MAX));
+    let deadline =
+        Timestamp::now().as_millisecond().saturating_add(i64::try_from(patience.as_millis()).unwrap_or(i64::MAX));
     headers.insert(DEADLINE, deadline.to_string());
     headers
 }
@@ -35,7 +36,9 @@ pub(crate) fn deadline(headers: Option<&HeaderMap>) -> Option<Instant> {
     let asked = headers.and_then(|h| h.get(DEADLINE)).and_then(|v| v.as_str().parse::<i64>().ok());
     let left = match asked {
         None => DEFAULT_DEADLINE,
-        Some(at) => Duration::from_millis(u64::try_from(at - Timestamp::now().as_millisecond()).ok().filter(|ms| *ms > 0)?),
+        Some(at) => {
+            Duration::from_millis(u64::try_from(at - Timestamp::now().as_millisecond()).ok().filter(|ms| *ms > 0)?)
+        }
     };
     Some(Instant::now() + left.min(MAX_DEADLINE))
 }

@@ -50,7 +50,6 @@ pub(crate) fn lasted(duration: SignedDuration) -> String {
 /// Microseconds in the unit that people compare in.
 pub(crate) fn micros(micros: u64) -> String {
     // Shown, not calculated with: the loss of precision is below what is printed.
-    #[allow(clippy::cast_precision_loss, reason = "printed with one decimal")]
     let exact = micros as f64;
     match micros {
         0..1_000 => format!("{micros} µs"),

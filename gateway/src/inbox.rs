@@ -104,7 +104,11 @@ async fn genuine(gateway: &Gateway, delivery: &Delivery<Inbound>) -> Option<(Inb
     let own = inbound.subject().as_str() == delivery.subject;
     let origin = inbound.matches_origin().filter(|_| own);
     if origin.is_none() {
-        tracing::error!(seq = delivery.seq, subject = delivery.subject, "a message does not say what its origin or its subject says and was dropped");
+        tracing::error!(
+            seq = delivery.seq,
+            subject = delivery.subject,
+            "a message does not say what its origin or its subject says and was dropped"
+        );
         refused(gateway, delivery, delivery.subject.clone()).await;
     }
     Some((inbound.clone(), origin?))

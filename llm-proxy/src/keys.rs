@@ -51,7 +51,7 @@ async fn read_one(file: &Path) -> Key {
         Err(error) => return Key::Unusable(error.to_string()),
     };
     let mut text = Zeroizing::new(String::with_capacity(MAX_KEY as usize + 1));
-    match opened.take(MAX_KEY + 1).read_to_string(&mut *text).await {
+    match opened.take(MAX_KEY + 1).read_to_string(&mut text).await {
         Ok(read) if read as u64 > MAX_KEY => Key::Unusable(format!("it is larger than {MAX_KEY} bytes")),
         Ok(_) => parse(&text),
         Err(error) => Key::Unusable(error.to_string()),

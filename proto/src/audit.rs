@@ -461,25 +461,10 @@ mod tests {
 
     #[test]
     fn a_record_is_a_cloud_event() {
-        let scope = Scope {
-            session: Some("s1".into()),
-            principal: Some("cli/ann".into()),
-            ..Scope::default()
-        };
-        let fact = Fact::ConfigChanged {
-            what: "policy set".into(),
-            digest: "sha256:1".into(),
-            refused: None,
-        };
+        let scope = Scope { session: Some("s1".into()), principal: Some("cli/ann".into()), ..Scope::default() };
+        let fact = Fact::ConfigChanged { what: "policy set".into(), digest: "sha256:1".into(), refused: None };
         let time = "2026-11-20T10:00:00Z".parse().unwrap();
-        let record = Record::new(
-            Component::Policy,
-            Uuid::from_u128(5),
-            time,
-            Some(Trace::new(1, 2)),
-            scope,
-            fact,
-        );
+        let record = Record::new(Component::Policy, Uuid::from_u128(5), time, Some(Trace::new(1, 2)), scope, fact);
         let json = serde_json::to_value(&record).unwrap();
         assert_eq!(
             json,

@@ -71,19 +71,13 @@ mod tests {
         let one: Value = serde_json::from_str(r#"{"b": 1.0, "a": [true, "ä"]}"#).unwrap();
         let two: Value = serde_json::from_str(r#"{"a":[true,"\u00e4"],"b":1}"#).unwrap();
         assert_eq!(digest_of_json(&one).unwrap(), digest_of_json(&two).unwrap());
-        assert_ne!(
-            digest_of_json(&one).unwrap(),
-            digest_of_json(&json!({"b": 2})).unwrap()
-        );
+        assert_ne!(digest_of_json(&one).unwrap(), digest_of_json(&json!({"b": 2})).unwrap());
         assert_eq!(canonical(&one).unwrap(), r#"{"a":[true,"ä"],"b":1}"#);
     }
 
     #[test]
     fn numbers_that_would_be_rounded_are_refused() {
-        assert_eq!(
-            canonical(&json!({"n": [9_007_199_254_740_993_u64]})),
-            Err(NotCanonical)
-        );
+        assert_eq!(canonical(&json!({"n": [9_007_199_254_740_993_u64]})), Err(NotCanonical));
         assert_eq!(canonical(&json!(u64::MAX)), Err(NotCanonical));
         assert_eq!(canonical(&json!(-9_007_199_254_740_993_i64)), Err(NotCanonical));
         assert!(canonical(&json!([9_007_199_254_740_991_u64, 0.1, -5])).is_ok());

@@ -93,11 +93,7 @@ impl SignedOrigin {
     ///
     /// # Errors
     /// [`OriginError`].
-    pub fn verify(
-        &self,
-        channels: &BTreeMap<Name, PublicKey>,
-        now: Timestamp,
-    ) -> Result<Origin, OriginError> {
+    pub fn verify(&self, channels: &BTreeMap<Name, PublicKey>, now: Timestamp) -> Result<Origin, OriginError> {
         let claimed = self.unverified().ok_or(OriginError::Foreign)?;
         let key = channels.get(&claimed.channel).ok_or(OriginError::Foreign)?;
         let origin: Origin = key.verify(ORIGIN_TYPE, &self.0).map_err(OriginError::Forged)?;
@@ -115,9 +111,7 @@ impl SignedOrigin {
     pub fn unverified(&self) -> Option<Origin> {
         use base64::Engine as _;
         let payload = self.0.split('.').nth(1)?;
-        let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD
-            .decode(payload)
-            .ok()?;
+        let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).ok()?;
         serde_json::from_slice(&bytes).ok()
     }
 }
@@ -269,10 +263,7 @@ impl Event for Delta {
 
 /// What a channel subscribes to in order to see the deltas of one conversation.
 pub fn deltas_of(channel: &Name, conversation: &str) -> Subject {
-    Subject::new(format!(
-        "nachos.channel.{channel}.delta.{}",
-        conversation_token(channel, conversation)
-    ))
+    Subject::new(format!("nachos.channel.{channel}.delta.{}", conversation_token(channel, conversation)))
 }
 
 #[cfg(test)]
@@ -294,24 +285,16 @@ mod tests {
     #[test]
     fn an_origin_opens_only_when_genuine_known_and_fresh() {
         let (slack, cli) = (SigningKey::from_seed([1; 32]), SigningKey::from_seed([2; 32]));
-        let known = BTreeMap::from([
-            ("slack".parse().unwrap(), slack.public()),
-            ("cli".parse().unwrap(), cli.public()),
-        ]);
+        let known =
+            BTreeMap::from([("slack".parse().unwrap(), slack.public()), ("cli".parse().unwrap(), cli.public())]);
         let now = "2026-11-20T10:01:00Z".parse().unwrap();
         let good = origin("slack").sign(&slack).unwrap();
         assert_eq!(good.verify(&known, now).unwrap().principal(), "slack/T1/U1");
 
         let foreign_key = origin("slack").sign(&cli).unwrap();
-        assert!(matches!(
-            foreign_key.verify(&known, now),
-            Err(OriginError::Forged(_))
-        ));
+        assert!(matches!(foreign_key.verify(&known, now), Err(OriginError::Forged(_))));
         let unknown_channel = origin("irc").sign(&slack).unwrap();
-        assert!(matches!(
-            unknown_channel.verify(&known, now),
-            Err(OriginError::Foreign)
-        ));
+        assert!(matches!(unknown_channel.verify(&known, now), Err(OriginError::Foreign)));
         let late = "2026-11-20T11:00:01Z".parse().unwrap();
         assert!(matches!(good.verify(&known, late), Err(OriginError::Expired)));
         let early = "2026-11-20T09:59:00Z".parse().unwrap();

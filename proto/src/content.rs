@@ -48,12 +48,7 @@ impl Content {
             ContentMode::Full => Some(head(text, MAX_FULL).to_owned()),
         };
         let redacted = shown.as_deref().is_none_or(|shown| shown != text);
-        Self {
-            digest: digest(text.as_bytes()),
-            bytes: text.len() as u64,
-            text: shown,
-            redacted,
-        }
+        Self { digest: digest(text.as_bytes()), bytes: text.len() as u64, text: shown, redacted }
     }
 
     /// Describes a JSON value by its canonical form.
@@ -102,16 +97,8 @@ const SECRET_PREFIXES: [&str; 15] = [
 const MIN_SECRET: usize = 12;
 
 /// Words after which the next word is a secret.
-const SECRET_WORDS: [&str; 8] = [
-    "bearer",
-    "password",
-    "passwd",
-    "secret",
-    "token",
-    "api_key",
-    "apikey",
-    "authorization",
-];
+const SECRET_WORDS: [&str; 8] =
+    ["bearer", "password", "passwd", "secret", "token", "api_key", "apikey", "authorization"];
 
 /// Masks words that look like credentials. It errs on the side of masking; the digest still proves the original.
 pub fn mask_secrets(text: &str) -> String {
@@ -127,9 +114,8 @@ pub fn mask_secrets(text: &str) -> String {
             continue;
         }
         let lower = word.to_ascii_lowercase();
-        let issued = SECRET_PREFIXES
-            .iter()
-            .any(|prefix| word.starts_with(prefix) && word.len() >= prefix.len() + MIN_SECRET);
+        let issued =
+            SECRET_PREFIXES.iter().any(|prefix| word.starts_with(prefix) && word.len() >= prefix.len() + MIN_SECRET);
         if issued || (after_word && word.len() >= 4 && !SECRET_WORDS.contains(&lower.as_str())) {
             out.push_str(MASK);
         } else {
@@ -152,10 +138,7 @@ mod tests {
             ("what time is it in Tokyo?", "what time is it in Tokyo?"),
             ("my token is fine", "my token is fine"),
             ("key sk-abcdefghijklmnop1234 end", "key [redacted] end"),
-            (
-                "Authorization: Bearer abc.def.ghi",
-                "Authorization: Bearer [redacted]",
-            ),
+            ("Authorization: Bearer abc.def.ghi", "Authorization: Bearer [redacted]"),
             ("password=hunter2hunter", "password=[redacted]"),
             (r#"{"password":"hunter2"}"#, r#"{"password":"[redacted]"}"#),
             ("xoxb-1234-5678-abcdefghijkl", "[redacted]"),
@@ -172,10 +155,7 @@ mod tests {
         let preview = Content::of_text(&long, ContentMode::Redacted);
         assert!(preview.redacted && preview.text.unwrap().chars().count() == MAX_PREVIEW + 1);
         let full = Content::of_text(&long, ContentMode::Full);
-        assert_eq!(
-            (full.text.as_deref(), full.redacted),
-            (Some(long.as_str()), false)
-        );
+        assert_eq!((full.text.as_deref(), full.redacted), (Some(long.as_str()), false));
         assert_eq!(digest_only.digest, full.digest);
     }
 }

@@ -57,9 +57,7 @@ impl SigningKey {
     /// # Errors
     /// [`KeyError::BadPrivateKey`].
     pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
-        ed25519_dalek::SigningKey::from_pkcs8_pem(pem)
-            .map(Self)
-            .map_err(|_| KeyError::BadPrivateKey)
+        ed25519_dalek::SigningKey::from_pkcs8_pem(pem).map(Self).map_err(|_| KeyError::BadPrivateKey)
     }
 
     /// Writes PKCS#8 PEM; the buffer is wiped when dropped.
@@ -67,9 +65,7 @@ impl SigningKey {
     /// # Errors
     /// [`KeyError::BadPrivateKey`] if encoding fails.
     pub fn to_pem(&self) -> Result<Zeroizing<String>, KeyError> {
-        self.0
-            .to_pkcs8_pem(LineEnding::LF)
-            .map_err(|_| KeyError::BadPrivateKey)
+        self.0.to_pkcs8_pem(LineEnding::LF).map_err(|_| KeyError::BadPrivateKey)
     }
 
     /// The public half.
@@ -122,9 +118,7 @@ impl PublicKey {
         if data.header.typ.as_deref() == Some(typ) {
             Ok(data.claims)
         } else {
-            Err(KeyError::BadToken(
-                jsonwebtoken::errors::ErrorKind::InvalidToken.into(),
-            ))
+            Err(KeyError::BadToken(jsonwebtoken::errors::ErrorKind::InvalidToken.into()))
         }
     }
 }
@@ -145,9 +139,7 @@ impl TryFrom<String> for PublicKey {
     type Error = KeyError;
 
     fn try_from(text: String) -> Result<Self, KeyError> {
-        let bytes = URL_SAFE_NO_PAD
-            .decode(text.trim())
-            .map_err(|_| KeyError::BadPublicKey)?;
+        let bytes = URL_SAFE_NO_PAD.decode(text.trim()).map_err(|_| KeyError::BadPublicKey)?;
         bytes.try_into().map(Self).map_err(|_| KeyError::BadPublicKey)
     }
 }
@@ -170,10 +162,7 @@ mod tests {
     fn a_token_is_for_one_key_and_one_kind() {
         let (key, other) = (SigningKey::from_seed([1; 32]), SigningKey::from_seed([2; 32]));
         let token = key.sign("a+jwt", &json!({"x": 1})).unwrap();
-        assert_eq!(
-            key.public().verify::<Value>("a+jwt", &token).unwrap(),
-            json!({"x": 1})
-        );
+        assert_eq!(key.public().verify::<Value>("a+jwt", &token).unwrap(), json!({"x": 1}));
         assert!(key.public().verify::<Value>("b+jwt", &token).is_err());
         assert!(other.public().verify::<Value>("a+jwt", &token).is_err());
         let forged = token.replacen('.', ".e30", 1);
@@ -183,11 +172,8 @@ mod tests {
     #[test]
     fn a_token_without_a_signature_is_refused() {
         let key = SigningKey::from_seed([1; 32]);
-        let none = format!(
-            "{}.{}.",
-            URL_SAFE_NO_PAD.encode(r#"{"alg":"none","typ":"a+jwt"}"#),
-            URL_SAFE_NO_PAD.encode("{}")
-        );
+        let none =
+            format!("{}.{}.", URL_SAFE_NO_PAD.encode(r#"{"alg":"none","typ":"a+jwt"}"#), URL_SAFE_NO_PAD.encode("{}"));
         assert!(key.public().verify::<Value>("a+jwt", &none).is_err());
     }
 }

@@ -56,10 +56,7 @@ const CHANNELS: &[Component] = &[ChannelSlack, Cli];
 const RUNNERS: &[Component] = &[ToolsWasm];
 
 const fn consumed(stream: &'static str) -> Kind {
-    Kind::Stream {
-        stream,
-        reader: Some(Reader::Consumer),
-    }
+    Kind::Stream { stream, reader: Some(Reader::Consumer) }
 }
 
 /// The table.
@@ -77,94 +74,33 @@ pub const LINKS: &[Link] = &[
         to: CHANNELS,
         kind: consumed(channel::STREAM),
     },
-    Link {
-        subject: "nachos.channel.{to.channel}.delta.*",
-        from: &[Gateway],
-        to: CHANNELS,
-        kind: Kind::Event,
-    },
+    Link { subject: "nachos.channel.{to.channel}.delta.*", from: &[Gateway], to: CHANNELS, kind: Kind::Event },
     // Decisions. Who holds a resource asks about it: the model is asked for by llm-proxy, not by the gateway.
-    Link {
-        subject: "nachos.policy.check.{from}",
-        from: &[Gateway, LlmProxy],
-        to: &[Policy],
-        kind: Kind::Request,
-    },
-    Link {
-        subject: "nachos.policy.permissible.{from}",
-        from: &[Gateway],
-        to: &[Policy],
-        kind: Kind::Request,
-    },
-    Link {
-        subject: "nachos.policy.explain.{from}",
-        from: &[Cli],
-        to: &[Policy],
-        kind: Kind::Request,
-    },
+    Link { subject: "nachos.policy.check.{from}", from: &[Gateway, LlmProxy], to: &[Policy], kind: Kind::Request },
+    Link { subject: "nachos.policy.permissible.{from}", from: &[Gateway], to: &[Policy], kind: Kind::Request },
+    Link { subject: "nachos.policy.explain.{from}", from: &[Cli], to: &[Policy], kind: Kind::Request },
     // Models and tools.
-    Link {
-        subject: "nachos.llm.request",
-        from: &[Gateway],
-        to: &[LlmProxy],
-        kind: Kind::Request,
-    },
-    Link {
-        subject: "nachos.tool.{to.family}.request",
-        from: &[Gateway],
-        to: RUNNERS,
-        kind: Kind::Request,
-    },
-    Link {
-        subject: "nachos.tool.{to.family}.catalog",
-        from: &[Gateway, Cli],
-        to: RUNNERS,
-        kind: Kind::Request,
-    },
+    Link { subject: "nachos.llm.request", from: &[Gateway], to: &[LlmProxy], kind: Kind::Request },
+    Link { subject: "nachos.tool.{to.family}.request", from: &[Gateway], to: RUNNERS, kind: Kind::Request },
+    Link { subject: "nachos.tool.{to.family}.catalog", from: &[Gateway, Cli], to: RUNNERS, kind: Kind::Request },
     Link {
         subject: "nachos.object.{from}.*",
         from: RUNNERS,
         to: &[Gateway],
-        kind: Kind::Stream {
-            stream: object::STREAM,
-            reader: Some(Reader::DirectGet),
-        },
+        kind: Kind::Stream { stream: object::STREAM, reader: Some(Reader::DirectGet) },
     },
     // The record.
-    Link {
-        subject: "nachos.audit.log.{from}",
-        from: EVERYBODY,
-        to: &[Audit],
-        kind: consumed(audit::STREAM),
-    },
+    Link { subject: "nachos.audit.log.{from}", from: EVERYBODY, to: &[Audit], kind: consumed(audit::STREAM) },
     Link {
         subject: "nachos.audit.checkpoint",
         from: &[Audit],
         to: &[],
-        kind: Kind::Stream {
-            stream: audit::CHECKPOINTS,
-            reader: None,
-        },
+        kind: Kind::Stream { stream: audit::CHECKPOINTS, reader: None },
     },
-    Link {
-        subject: "nachos.audit.query",
-        from: &[Cli],
-        to: &[Audit],
-        kind: Kind::Request,
-    },
-    Link {
-        subject: "nachos.audit.tail",
-        from: &[Cli],
-        to: &[Audit],
-        kind: Kind::Request,
-    },
+    Link { subject: "nachos.audit.query", from: &[Cli], to: &[Audit], kind: Kind::Request },
+    Link { subject: "nachos.audit.tail", from: &[Cli], to: &[Audit], kind: Kind::Request },
     // Everybody's health.
-    Link {
-        subject: "nachos.admin.health.{to}",
-        from: &[Cli],
-        to: &Component::SERVICES,
-        kind: Kind::Request,
-    },
+    Link { subject: "nachos.admin.health.{to}", from: &[Cli], to: &Component::SERVICES, kind: Kind::Request },
 ];
 
 /// What a component may publish and subscribe to, in the server's words; allow-lists only.
@@ -201,31 +137,21 @@ pub fn permissions(component: Component) -> Permissions {
 
 /// All pairs of a line; a line without a receiver still has its publishers.
 fn ends(link: &Link) -> Vec<(Component, Option<Component>)> {
-    let receivers: Vec<Option<Component>> = if link.to.is_empty() {
-        vec![None]
-    } else {
-        link.to.iter().copied().map(Some).collect()
-    };
-    link.from
-        .iter()
-        .flat_map(|from| receivers.iter().map(move |to| (*from, *to)))
-        .collect()
+    let receivers: Vec<Option<Component>> =
+        if link.to.is_empty() { vec![None] } else { link.to.iter().copied().map(Some).collect() };
+    link.from.iter().flat_map(|from| receivers.iter().map(move |to| (*from, *to))).collect()
 }
 
 fn expand(template: &str, from: Option<Component>, to: Option<Component>) -> String {
     let channel = |component: Component| component.channel().unwrap_or("none");
     let mut subject = template.to_owned();
     if let Some(from) = from {
-        subject = subject
-            .replace("{from}", from.as_str())
-            .replace("{from.channel}", channel(from));
+        subject = subject.replace("{from}", from.as_str()).replace("{from.channel}", channel(from));
     }
     if let Some(to) = to {
         let family = to.family().map_or("none", crate::Family::as_str);
-        subject = subject
-            .replace("{to}", to.as_str())
-            .replace("{to.channel}", channel(to))
-            .replace("{to.family}", family);
+        subject =
+            subject.replace("{to}", to.as_str()).replace("{to.channel}", channel(to)).replace("{to.family}", family);
     }
     subject
 }
@@ -250,25 +176,14 @@ fn open_ends(template: &str) -> String {
 /// The subject with every caller's token as `*`: what a server of several callers subscribes to.
 fn received(link_subject: &str, from: Component) -> String {
     let token = format!(".{from}");
-    link_subject
-        .strip_suffix(&token)
-        .map_or_else(|| link_subject.to_owned(), |stem| format!("{stem}.*"))
+    link_subject.strip_suffix(&token).map_or_else(|| link_subject.to_owned(), |stem| format!("{stem}.*"))
 }
 
-fn allow_receiving(
-    rights: &mut Permissions,
-    kind: Kind,
-    subject: &str,
-    component: Component,
-    from: Component,
-) {
+fn allow_receiving(rights: &mut Permissions, kind: Kind, subject: &str, component: Component, from: Component) {
     match kind {
         Kind::Request => {
-            let served = if subject.starts_with("nachos.policy.") {
-                received(subject, from)
-            } else {
-                subject.to_owned()
-            };
+            let served =
+                if subject.starts_with("nachos.policy.") { received(subject, from) } else { subject.to_owned() };
             rights.subscribe.insert(format!("{served} {QUEUE}"));
             // Answers go to the callers' inboxes and nowhere else. `allow_responses` would let a caller choose where.
             rights.publish.insert(format!("_INBOX.{from}.>"));
@@ -276,29 +191,15 @@ fn allow_receiving(
         Kind::Event => {
             rights.subscribe.insert(subject.to_owned());
         }
-        Kind::Stream {
-            stream,
-            reader: Some(Reader::Consumer),
-        } => {
-            rights
-                .publish
-                .insert(format!("$JS.API.CONSUMER.INFO.{stream}.{component}"));
-            rights
-                .publish
-                .insert(format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{component}"));
+        Kind::Stream { stream, reader: Some(Reader::Consumer) } => {
+            rights.publish.insert(format!("$JS.API.CONSUMER.INFO.{stream}.{component}"));
+            rights.publish.insert(format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{component}"));
             rights.publish.insert(format!("$JS.ACK.{stream}.{component}.>"));
             // The acknowledgement subject of servers that speak version 2 of it.
-            rights
-                .publish
-                .insert(format!("$JS.ACK.*.*.{stream}.{component}.>"));
+            rights.publish.insert(format!("$JS.ACK.*.*.{stream}.{component}.>"));
         }
-        Kind::Stream {
-            stream,
-            reader: Some(Reader::DirectGet),
-        } => {
-            rights
-                .publish
-                .insert(format!("$JS.API.DIRECT.GET.{stream}.{subject}"));
+        Kind::Stream { stream, reader: Some(Reader::DirectGet) } => {
+            rights.publish.insert(format!("$JS.API.DIRECT.GET.{stream}.{subject}"));
         }
         Kind::Stream { reader: None, .. } => {}
     }
@@ -327,18 +228,10 @@ pub const STREAMS: [&str; 4] = [channel::STREAM, audit::STREAM, audit::CHECKPOIN
 pub fn consumers() -> Vec<(&'static str, Component, String)> {
     let mut found = Vec::new();
     for link in LINKS {
-        let Kind::Stream {
-            stream,
-            reader: Some(Reader::Consumer),
-        } = link.kind
-        else {
+        let Kind::Stream { stream, reader: Some(Reader::Consumer) } = link.kind else {
             continue;
         };
-        found.extend(
-            link.to
-                .iter()
-                .map(|to| (stream, *to, open_ends(&expand(link.subject, None, Some(*to))))),
-        );
+        found.extend(link.to.iter().map(|to| (stream, *to, open_ends(&expand(link.subject, None, Some(*to))))));
     }
     found
 }
@@ -351,15 +244,9 @@ fn allow_provisioning(rights: &mut Permissions) {
         rights.publish.insert(format!("$JS.API.STREAM.INFO.{stream}"));
     }
     for (stream, consumer, _) in consumers() {
-        rights
-            .publish
-            .insert(format!("$JS.API.CONSUMER.INFO.{stream}.{consumer}"));
-        rights
-            .publish
-            .insert(format!("$JS.API.CONSUMER.CREATE.{stream}.{consumer}"));
-        rights
-            .publish
-            .insert(format!("$JS.API.CONSUMER.CREATE.{stream}.{consumer}.>"));
+        rights.publish.insert(format!("$JS.API.CONSUMER.INFO.{stream}.{consumer}"));
+        rights.publish.insert(format!("$JS.API.CONSUMER.CREATE.{stream}.{consumer}"));
+        rights.publish.insert(format!("$JS.API.CONSUMER.CREATE.{stream}.{consumer}.>"));
     }
 }
 
@@ -367,11 +254,7 @@ fn allow_provisioning(rights: &mut Permissions) {
 /// nobody has the right to make.
 pub fn subjects_of(stream: &str) -> BTreeSet<String> {
     let takes = |link: &&Link| matches!(link.kind, Kind::Stream { stream: s, .. } if s == stream);
-    LINKS
-        .iter()
-        .filter(takes)
-        .map(|link| open_ends(link.subject))
-        .collect()
+    LINKS.iter().filter(takes).map(|link| open_ends(link.subject)).collect()
 }
 
 /// One user block of the server's configuration per component, with public keys only: `keys` maps each component to its nkey.
@@ -380,11 +263,7 @@ pub fn render(keys: &dyn Fn(Component) -> String) -> String {
     for component in Component::ALL {
         let rights = permissions(component);
         let list = |subjects: &BTreeSet<String>| {
-            subjects
-                .iter()
-                .map(|subject| format!("          {subject:?}"))
-                .collect::<Vec<_>>()
-                .join("\n")
+            subjects.iter().map(|subject| format!("          {subject:?}")).collect::<Vec<_>>().join("\n")
         };
         out.push_str(&format!(
             "      # {component}\n      {{ nkey: {}, permissions: {{\n        publish: {{ allow: [\n{}\n        ] }}\n        subscribe: {{ allow: [\n{}\n        ] }}\n      }} }}\n",
@@ -409,10 +288,7 @@ mod tests {
 
     #[test]
     fn no_running_service_may_touch_streams_or_consumers() {
-        for component in Component::ALL
-            .into_iter()
-            .filter(|component| *component != Provision)
-        {
+        for component in Component::ALL.into_iter().filter(|component| *component != Provision) {
             let rights = permissions(component);
             for verb in [
                 "STREAM.CREATE",
@@ -423,10 +299,7 @@ mod tests {
                 "CONSUMER.CREATE",
                 "CONSUMER.DELETE",
             ] {
-                assert!(
-                    !rights.publish.iter().any(|subject| subject.contains(verb)),
-                    "{component} may {verb}"
-                );
+                assert!(!rights.publish.iter().any(|subject| subject.contains(verb)), "{component} may {verb}");
             }
             assert!(
                 !rights
@@ -440,19 +313,12 @@ mod tests {
 
     #[test]
     fn streams_take_every_end_of_a_line() {
-        assert_eq!(
-            subjects_of(audit::STREAM),
-            BTreeSet::from(["nachos.audit.log.*".to_owned()])
-        );
-        let channels = BTreeSet::from([
-            "nachos.channel.*.inbound".to_owned(),
-            "nachos.channel.*.outbound.*".to_owned(),
-        ]);
+        assert_eq!(subjects_of(audit::STREAM), BTreeSet::from(["nachos.audit.log.*".to_owned()]));
+        let channels =
+            BTreeSet::from(["nachos.channel.*.inbound".to_owned(), "nachos.channel.*.outbound.*".to_owned()]);
         assert_eq!(subjects_of(channel::STREAM), channels);
-        let gateway = consumers()
-            .into_iter()
-            .find(|(_, consumer, _)| *consumer == Gateway)
-            .map(|(_, _, filter)| filter);
+        let gateway =
+            consumers().into_iter().find(|(_, consumer, _)| *consumer == Gateway).map(|(_, _, filter)| filter);
         assert_eq!(gateway.as_deref(), Some("nachos.channel.*.inbound"));
     }
 }

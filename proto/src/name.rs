@@ -31,14 +31,8 @@ impl FromStr for Name {
 
     fn from_str(text: &str) -> Result<Self, BadName> {
         let fits = (1..=MAX_NAME).contains(&text.len());
-        let clean = text
-            .bytes()
-            .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'));
-        if fits && clean {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(BadName(text.chars().take(MAX_NAME + 1).collect()))
-        }
+        let clean = text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'));
+        if fits && clean { Ok(Self(text.to_owned())) } else { Err(BadName(text.chars().take(MAX_NAME + 1).collect())) }
     }
 }
 
@@ -105,14 +99,8 @@ impl Component {
     ];
 
     /// Those that run all the time and answer for their health.
-    pub const SERVICES: [Self; 6] = [
-        Self::Gateway,
-        Self::ChannelSlack,
-        Self::LlmProxy,
-        Self::Policy,
-        Self::ToolsWasm,
-        Self::Audit,
-    ];
+    pub const SERVICES: [Self; 6] =
+        [Self::Gateway, Self::ChannelSlack, Self::LlmProxy, Self::Policy, Self::ToolsWasm, Self::Audit];
 
     /// The name in subjects, compose services, crates and images.
     pub fn as_str(self) -> &'static str {
@@ -139,9 +127,7 @@ impl Component {
 
     /// The component that speaks for `channel`.
     pub fn of_channel(channel: &Name) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|component| component.channel() == Some(channel.as_str()))
+        Self::ALL.into_iter().find(|component| component.channel() == Some(channel.as_str()))
     }
 
     /// The tool family this component runs.
@@ -160,10 +146,7 @@ impl FromStr for Component {
     type Err = BadName;
 
     fn from_str(text: &str) -> Result<Self, BadName> {
-        Self::ALL
-            .into_iter()
-            .find(|component| component.as_str() == text)
-            .ok_or_else(|| BadName(text.to_owned()))
+        Self::ALL.into_iter().find(|component| component.as_str() == text).ok_or_else(|| BadName(text.to_owned()))
     }
 }
 

@@ -160,27 +160,12 @@ mod tests {
         };
 
         assert!(check(&permit, &clock, &args, now).is_ok());
-        assert!(matches!(
-            check(&permit, &"calc".parse().unwrap(), &args, now),
-            Err(PermitError::OtherTool)
-        ));
-        assert!(matches!(
-            check(&permit, &clock, &json!({"zone": "UTC"}), now),
-            Err(PermitError::OtherArguments)
-        ));
-        assert!(matches!(
-            check(&permit, &clock, &args, now + PERMIT_LIFETIME),
-            Err(PermitError::Expired)
-        ));
-        assert!(matches!(
-            check(&permit, &clock, &args, now - SignedDuration::from_mins(5)),
-            Err(PermitError::Expired)
-        ));
+        assert!(matches!(check(&permit, &"calc".parse().unwrap(), &args, now), Err(PermitError::OtherTool)));
+        assert!(matches!(check(&permit, &clock, &json!({"zone": "UTC"}), now), Err(PermitError::OtherArguments)));
+        assert!(matches!(check(&permit, &clock, &args, now + PERMIT_LIFETIME), Err(PermitError::Expired)));
+        assert!(matches!(check(&permit, &clock, &args, now - SignedDuration::from_mins(5)), Err(PermitError::Expired)));
         let forged = claims(now).sign(&other).unwrap();
-        assert!(matches!(
-            check(&forged, &clock, &args, now),
-            Err(PermitError::Forged(_))
-        ));
+        assert!(matches!(check(&forged, &clock, &args, now), Err(PermitError::Forged(_))));
     }
 
     #[test]

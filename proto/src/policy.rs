@@ -232,10 +232,6 @@ impl Decision {
         family: crate::Family,
         arguments: Value,
     ) -> Self {
-        Self::Allow {
-            id,
-            policies,
-            call: Some(Box::new(ToolCall::permitted(permit, tool, family, arguments))),
-        }
+        Self::Allow { id, policies, call: Some(Box::new(ToolCall::permitted(permit, tool, family, arguments))) }
     }
 }

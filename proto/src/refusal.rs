@@ -79,20 +79,14 @@ impl RefusalCode {
 
 impl From<RefusalCode> for u16 {
     fn from(code: RefusalCode) -> Self {
-        RefusalCode::TABLE
-            .into_iter()
-            .find(|(known, _)| *known == code)
-            .map_or(500, |(_, number)| number)
+        RefusalCode::TABLE.into_iter().find(|(known, _)| *known == code).map_or(500, |(_, number)| number)
     }
 }
 
 impl From<u16> for RefusalCode {
     /// A number that this release does not know is a fault of the component that sent it.
     fn from(number: u16) -> Self {
-        Self::TABLE
-            .into_iter()
-            .find(|(_, known)| *known == number)
-            .map_or(Self::Internal, |(code, _)| code)
+        Self::TABLE.into_iter().find(|(_, known)| *known == number).map_or(Self::Internal, |(code, _)| code)
     }
 }
 

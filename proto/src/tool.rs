@@ -60,13 +60,7 @@ pub struct Effects {
 
 impl Default for Effects {
     fn default() -> Self {
-        Self {
-            reads_untrusted: true,
-            reads_private: true,
-            sends_outside: true,
-            read_only: false,
-            idempotent: false,
-        }
+        Self { reads_untrusted: true, reads_private: true, sends_outside: true, read_only: false, idempotent: false }
     }
 }
 
@@ -123,11 +117,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            timeout_ms: 5_000,
-            memory_bytes: 32 << 20,
-            output_bytes: MAX_INLINE_OUTPUT as u64,
-        }
+        Self { timeout_ms: 5_000, memory_bytes: 32 << 20, output_bytes: MAX_INLINE_OUTPUT as u64 }
     }
 }
 
@@ -191,13 +181,7 @@ pub struct ToolCall {
 
 impl ToolCall {
     pub(crate) fn permitted(permit: Permit, tool: Name, family: Family, arguments: Value) -> Self {
-        Self {
-            v: crate::VERSION,
-            family,
-            tool,
-            arguments,
-            permit,
-        }
+        Self { v: crate::VERSION, family, tool, arguments, permit }
     }
 
     /// The tool.

@@ -24,18 +24,12 @@ pub struct BadTrace;
 impl Trace {
     /// A new trace from random bits; zero is not allowed by the standard and becomes one.
     pub fn new(trace: u128, span: u64) -> Self {
-        Self {
-            trace: trace.max(1),
-            span: span.max(1),
-        }
+        Self { trace: trace.max(1), span: span.max(1) }
     }
 
     /// The same trace, sent by another span.
     pub fn child(self, span: u64) -> Self {
-        Self {
-            span: span.max(1),
-            ..self
-        }
+        Self { span: span.max(1), ..self }
     }
 
     /// The trace id, 32 hex digits.
@@ -65,11 +59,7 @@ impl FromStr for Trace {
         }
         let trace = u128::from_str_radix(trace, 16).map_err(|_| BadTrace)?;
         let span = u64::from_str_radix(span, 16).map_err(|_| BadTrace)?;
-        if trace == 0 || span == 0 {
-            Err(BadTrace)
-        } else {
-            Ok(Self { trace, span })
-        }
+        if trace == 0 || span == 0 { Err(BadTrace) } else { Ok(Self { trace, span }) }
     }
 }
 
@@ -96,11 +86,7 @@ mod tests {
         let trace = Trace::new(0xabc, 7);
         assert_eq!(trace.to_string().parse(), Ok(trace));
         assert_eq!(trace.child(9).id(), trace.id());
-        for bad in [
-            "",
-            "00-0-0-01",
-            "00-00000000000000000000000000000000-0000000000000001-01",
-        ] {
+        for bad in ["", "00-0-0-01", "00-00000000000000000000000000000000-0000000000000001-01"] {
             assert_eq!(bad.parse::<Trace>(), Err(BadTrace), "{bad}");
         }
     }

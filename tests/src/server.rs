@@ -6,8 +6,8 @@ use std::process::{Child, Command, Stdio};
 
 use bus::config::AuditConfig;
 use bus::{Bus, BusConfig, StreamSizes};
-use provision::{ServerSettings, StreamPlan, make_keys, make_streams};
 use proto::Component;
+use provision::{ServerSettings, StreamPlan, make_keys, make_streams};
 use tempfile::TempDir;
 
 /// A server that lives as long as this value.

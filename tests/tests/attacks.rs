@@ -1,6 +1,13 @@
 //! Attacks on the two guards of a tool call, each beside a control that shows that the attack would work where the guard is off:
 //! the permit that only policy can sign, and the origin that only a channel can sign.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -30,7 +37,8 @@ fn tokyo() -> Value {
 
 /// A call as only policy makes it, or as an attacker writes it.
 fn call(permit: &Permit, tool: &str, arguments: &Value) -> ToolCall {
-    serde_json::from_value(json!({"v": 1, "family": "wasm", "tool": tool, "arguments": arguments, "permit": permit})).unwrap()
+    serde_json::from_value(json!({"v": 1, "family": "wasm", "tool": tool, "arguments": arguments, "permit": permit}))
+        .unwrap()
 }
 
 fn permit(key: &SigningKey, tool: &str, arguments: &Value, at: Timestamp) -> Permit {
@@ -103,7 +111,12 @@ async fn a_tool_runs_with_a_permit_for_exactly_this_call_and_not_otherwise() {
         ("other arguments", "clock", json!({"zone": "UTC"}), good.permit().clone()),
         ("another tool", "calc", tokyo(), good.permit().clone()),
         ("another key", "clock", tokyo(), forged),
-        ("expired", "clock", tokyo(), permit(&policy, "clock", &tokyo(), Timestamp::now() - SignedDuration::from_secs(31))),
+        (
+            "expired",
+            "clock",
+            tokyo(),
+            permit(&policy, "clock", &tokyo(), Timestamp::now() - SignedDuration::from_secs(31)),
+        ),
     ] {
         let reason = refused(run(&gateway, &call(&permit, tool, &arguments)).await, RefusalCode::Unauthorized);
         println!("{attack}: {reason}");

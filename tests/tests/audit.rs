@@ -1,5 +1,11 @@
 //! The audit service on a real stream: it files everything, believes the subject and not the body, and a tail skips nothing.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 use std::time::{Duration, Instant};
 
@@ -61,7 +67,12 @@ async fn who_published_is_what_the_server_says_and_nothing_is_dropped() {
     let platform = platform().await;
     let (server, cli) = (&platform.server, platform.server.connect(Component::Cli).await);
     record(&server.connect(Component::Policy).await, 1).await;
-    publish_raw(server, Component::Gateway, r#"{"type":"policy.decided","source":"/nachos/policy","data":{"outcome":"allow"}}"#).await;
+    publish_raw(
+        server,
+        Component::Gateway,
+        r#"{"type":"policy.decided","source":"/nachos/policy","data":{"outcome":"allow"}}"#,
+    )
+    .await;
     publish_raw(server, Component::Gateway, "not json").await;
     let page = indexed(&cli, 3).await;
     let components: Vec<&str> = page.records.iter().map(|record| record.component.as_str()).collect();

@@ -1,5 +1,11 @@
 //! The bus crate against a real server: what async-nats leaves to its users is really settled.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -70,7 +76,8 @@ async fn what_the_server_denies_fails_at_once_and_is_recorded() {
     let denied = gateway.request(Bus::new_trace(), &query(1)).await;
     assert!(matches!(denied, Err(CallError::Denied { .. })), "{denied:?}");
     assert!(begun.elapsed() < Duration::from_millis(900), "a denial is not a time-out");
-    let served = gateway.serve(|_: Call<Query>| async { Err(Refusal::new(RefusalCode::Internal, "never asked")) }).await;
+    let served =
+        gateway.serve(|_: Call<Query>| async { Err(Refusal::new(RefusalCode::Internal, "never asked")) }).await;
     assert!(served.is_err());
 
     let mut records = server.connect(Component::Audit).await.records().await.unwrap();
@@ -80,10 +87,17 @@ async fn what_the_server_denies_fails_at_once_and_is_recorded() {
         let body = record.body.unwrap();
         assert_eq!(record.component, Some(Component::Gateway));
         if body["type"] == "component.denied" {
-            found.insert(format!("{} {}", body["data"]["operation"].as_str().unwrap(), body["data"]["subject"].as_str().unwrap()));
+            found.insert(format!(
+                "{} {}",
+                body["data"]["operation"].as_str().unwrap(),
+                body["data"]["subject"].as_str().unwrap()
+            ));
         }
     }
-    assert_eq!(found, BTreeSet::from(["publish nachos.audit.query".to_owned(), "subscribe nachos.audit.query".to_owned()]));
+    assert_eq!(
+        found,
+        BTreeSet::from(["publish nachos.audit.query".to_owned(), "subscribe nachos.audit.query".to_owned()])
+    );
 }
 
 #[tokio::test]
@@ -137,7 +151,10 @@ async fn ready_means_reachable() {
     let cli = server.connect(Component::Cli).await;
     for _ in 0..100 {
         let runner = server.connect(Component::ToolsWasm).await;
-        runner.serve(|_: Call<CatalogRequest>| async { Err(Refusal::new(RefusalCode::NotFound, "empty")) }).await.unwrap();
+        runner
+            .serve(|_: Call<CatalogRequest>| async { Err(Refusal::new(RefusalCode::NotFound, "empty")) })
+            .await
+            .unwrap();
         let answer = cli.request(Bus::new_trace(), &CatalogRequest { v: 1, family: Family::Wasm }).await;
         assert!(matches!(answer, Err(CallError::Refused(_))), "{answer:?}");
         runner.drain().await;

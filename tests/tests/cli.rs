@@ -1,5 +1,11 @@
 //! The user's tool as its user runs it: the shipped binary beside the shipped services, on a real server.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -80,7 +86,9 @@ async fn a_question_is_answered_and_the_log_tells_the_whole_turn_under_one_trace
     assert!(answer.contains("Tokyo") && !answer.contains('\u{1b}'), "{answer}");
 
     let events = json_lines(&nachos.says(&["chat", "--json", "--session", "kitchen", "-m", "what is 12.5% of 840?"]));
-    let named = |name: &str| events.iter().find(|event| event["event"] == name).unwrap_or_else(|| panic!("no {name} in {events:?}"));
+    let named = |name: &str| {
+        events.iter().find(|event| event["event"] == name).unwrap_or_else(|| panic!("no {name} in {events:?}"))
+    };
     assert_eq!(named("sent")["conversation"], "kitchen");
     assert_eq!(named("tool-started")["tool"], "calc");
     assert_eq!(named("tool-finished")["ok"], true);
@@ -88,8 +96,15 @@ async fn a_question_is_answered_and_the_log_tells_the_whole_turn_under_one_trace
 
     let trace = named("answer")["trace"].as_str().unwrap();
     let steps = [
-        "message.received", "policy.decided", "model.requested", "model.answered", "policy.decided", "tool.started",
-        "tool.finished", "model.answered", "message.sent",
+        "message.received",
+        "policy.decided",
+        "model.requested",
+        "model.answered",
+        "policy.decided",
+        "tool.started",
+        "tool.finished",
+        "model.answered",
+        "message.sent",
     ];
     let kinds = await_kinds(&nachos, trace, "turn.finished");
     let mut rest = kinds.iter();
@@ -183,7 +198,10 @@ async fn a_command_that_cannot_work_says_what_to_do_next() {
     let silent = nachos.nachos(&["chat", "-m", "hello", "--timeout", "1"]);
     assert_eq!(silent.status.code(), Some(1));
     let told = stderr(&silent);
-    assert!(told.contains("no sign of an answer") && told.contains("chat --session") && told.contains("nachos doctor"), "{told}");
+    assert!(
+        told.contains("no sign of an answer") && told.contains("chat --session") && told.contains("nachos doctor"),
+        "{told}"
+    );
 
     std::fs::write(&nachos.config, "[bus]\nurl = 'nats://127.0.0.1:9'\nseed = '/nowhere'\n").unwrap();
     let keyless = nachos.nachos(&["status"]);
@@ -211,5 +229,9 @@ async fn what_needs_no_bus_works_without_one() {
     let nachos = |words: &[&str]| Command::new(binaries().join("nachos")).args(words).output().unwrap();
     assert!(stdout(&nachos(&["version"])).starts_with("nachos "));
     let manifest = nachos(&["slack", "manifest"]);
-    assert!(serde_json::from_str::<Value>(&stdout(&manifest)).unwrap()["settings"]["socket_mode_enabled"].as_bool().unwrap());
+    assert!(
+        serde_json::from_str::<Value>(&stdout(&manifest)).unwrap()["settings"]["socket_mode_enabled"]
+            .as_bool()
+            .unwrap()
+    );
 }

@@ -1,5 +1,12 @@
 //! The permission matrix: every identity against every subject, on a real server. Exactly the lines of the table get through.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -63,7 +70,9 @@ impl Raw {
             self.settle().await;
         }
         let denied = self.denied.lock().unwrap();
-        let allowed = |subject: &&String| !denied.contains(&format!("permissions violation for publish to \"{subject}\"").to_lowercase());
+        let allowed = |subject: &&String| {
+            !denied.contains(&format!("permissions violation for publish to \"{subject}\"").to_lowercase())
+        };
         subjects.iter().filter(allowed).cloned().collect()
     }
 
@@ -109,7 +118,14 @@ fn expected(patterns: &BTreeSet<String>, subjects: &[String]) -> BTreeSet<String
 fn to_publish() -> Vec<String> {
     let mut subjects = Vec::new();
     for component in Component::ALL {
-        for stem in ["nachos.policy.check", "nachos.policy.permissible", "nachos.policy.explain", "nachos.policy.resolve", "nachos.audit.log", "nachos.admin.health"] {
+        for stem in [
+            "nachos.policy.check",
+            "nachos.policy.permissible",
+            "nachos.policy.explain",
+            "nachos.policy.resolve",
+            "nachos.audit.log",
+            "nachos.admin.health",
+        ] {
             subjects.push(format!("{stem}.{component}"));
         }
         subjects.push(format!("_INBOX.{component}.stolen.1"));
@@ -142,24 +158,57 @@ fn to_publish() -> Vec<String> {
         }
     }
     let others = [
-        "nachos.llm.request", "nachos.audit.query", "nachos.audit.tail", "nachos.audit.checkpoint", "nachos.session.list",
-        "nachos.policy.resolved", "nachos.new", "$SRV.PING", "$SRV.INFO", "$SRV.STATS", "$SYS.REQ.SERVER.PING", "$SYS.REQ.USER.INFO",
-        "$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.API.STREAM.CREATE.EVIL", "$KV.x.y", "$O.x.C.y", "evil",
+        "nachos.llm.request",
+        "nachos.audit.query",
+        "nachos.audit.tail",
+        "nachos.audit.checkpoint",
+        "nachos.session.list",
+        "nachos.policy.resolved",
+        "nachos.new",
+        "$SRV.PING",
+        "$SRV.INFO",
+        "$SRV.STATS",
+        "$SYS.REQ.SERVER.PING",
+        "$SYS.REQ.USER.INFO",
+        "$JS.API.INFO",
+        "$JS.API.STREAM.NAMES",
+        "$JS.API.STREAM.LIST",
+        "$JS.API.STREAM.CREATE.EVIL",
+        "$KV.x.y",
+        "$O.x.C.y",
+        "evil",
     ];
     subjects.extend(others.map(str::to_owned));
     subjects
 }
 
 fn to_subscribe() -> Vec<String> {
-    let mut subjects: Vec<String> = to_publish().into_iter().filter(|subject| !subject.starts_with("$JS.API")).collect();
+    let mut subjects: Vec<String> =
+        to_publish().into_iter().filter(|subject| !subject.starts_with("$JS.API")).collect();
     for component in Component::ALL {
         subjects.push(format!("_INBOX.{component}.>"));
         subjects.extend(["PING", "INFO", "STATS"].map(|verb| format!("$SRV.{verb}.{component}")));
     }
     let wide = [
-        ">", "nachos.>", "nachos.*.*.*", "_INBOX.>", "_INBOX.*.>", "nachos.policy.check.*", "nachos.policy.permissible.*",
-        "nachos.policy.explain.*", "nachos.audit.log.*", "nachos.audit.>", "nachos.channel.*.inbound", "nachos.channel.>",
-        "nachos.tool.*.request", "nachos.admin.health.*", "$JS.>", "$JS.API.>", "$JS.ACK.>", "$SYS.>", "$SRV.>",
+        ">",
+        "nachos.>",
+        "nachos.*.*.*",
+        "_INBOX.>",
+        "_INBOX.*.>",
+        "nachos.policy.check.*",
+        "nachos.policy.permissible.*",
+        "nachos.policy.explain.*",
+        "nachos.audit.log.*",
+        "nachos.audit.>",
+        "nachos.channel.*.inbound",
+        "nachos.channel.>",
+        "nachos.tool.*.request",
+        "nachos.admin.health.*",
+        "$JS.>",
+        "$JS.API.>",
+        "$JS.ACK.>",
+        "$SYS.>",
+        "$SRV.>",
     ];
     subjects.extend(wide.map(str::to_owned));
     subjects

@@ -1,5 +1,12 @@
 //! The main job: a message goes through the real services and comes back, and every step left its record.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -22,10 +29,18 @@ async fn a_question_is_answered_through_a_tool_and_every_step_is_recorded() {
     let mut kinds = Vec::new();
     for _ in 0..50 {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        let query = Query { v: 1, filter: Filter { turn: Some(reply.turn), ..Filter::default() }, after: None, limit: 100, newest: false };
+        let query = Query {
+            v: 1,
+            filter: Filter { turn: Some(reply.turn), ..Filter::default() },
+            after: None,
+            limit: 100,
+            newest: false,
+        };
         let page = cli.request(bus::Bus::new_trace(), &query).await.unwrap();
-        kinds = page.records.iter().map(|r| (r.component.clone(), r.record["type"].as_str().unwrap().to_owned())).collect();
-        let traces: BTreeSet<String> = page.records.iter().map(|r| r.record["traceparent"].as_str().unwrap()[3..35].to_owned()).collect();
+        kinds =
+            page.records.iter().map(|r| (r.component.clone(), r.record["type"].as_str().unwrap().to_owned())).collect();
+        let traces: BTreeSet<String> =
+            page.records.iter().map(|r| r.record["traceparent"].as_str().unwrap()[3..35].to_owned()).collect();
         assert!(traces.len() <= 1, "one turn, one trace: {traces:?}");
         if kinds.iter().any(|(_, kind)| kind == "turn.finished") {
             break;
@@ -34,9 +49,17 @@ async fn a_question_is_answered_through_a_tool_and_every_step_is_recorded() {
     let kinds: Vec<_> = kinds.iter().map(|(component, kind)| format!("{component} {kind}")).collect();
     println!("{}", kinds.join("\n"));
     let order = [
-        "policy policy.decided", "policy policy.decided", "llm-proxy model.requested", "llm-proxy model.answered",
-        "policy policy.decided", "tools-wasm tool.started", "tools-wasm tool.finished", "policy policy.decided",
-        "llm-proxy model.requested", "llm-proxy model.answered", "gateway turn.finished",
+        "policy policy.decided",
+        "policy policy.decided",
+        "llm-proxy model.requested",
+        "llm-proxy model.answered",
+        "policy policy.decided",
+        "tools-wasm tool.started",
+        "tools-wasm tool.finished",
+        "policy policy.decided",
+        "llm-proxy model.requested",
+        "llm-proxy model.answered",
+        "gateway turn.finished",
     ];
     let mut rest = kinds.iter();
     for step in order {

@@ -89,7 +89,7 @@ fn a_thread_is_ours_when_we_wrote_in_it_or_are_mentioned() {
     let other = json!({"user": "U1", "text": "hello"});
     let ours = json!({"user": "U0BOT", "bot_id": "B0BOT", "text": "hello"});
     let mention = json!({"user": "U1", "text": "ask <@U0BOT>"});
-    assert!(!takes_part(&[other.clone()], &me()));
+    assert!(!takes_part(std::slice::from_ref(&other), &me()));
     assert!(takes_part(&[other.clone(), ours], &me()));
     assert!(takes_part(&[other, mention], &me()));
     let nobody = Identity { user: "U0BOT".into(), bot: None };

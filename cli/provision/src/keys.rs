@@ -85,7 +85,8 @@ fn storage_key(dir: &Path, made: &mut Vec<String>) -> anyhow::Result<()> {
         return Ok(());
     }
     let store = dir.join("bus-data");
-    let used = std::fs::read_dir(&store).is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|e| e.file_name() != "lost+found")));
+    let used = std::fs::read_dir(&store)
+        .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|e| e.file_name() != "lost+found")));
     if used {
         bail!(
             "the bus has a store but the key it was encrypted with is gone (bus/storage-key.conf). \

@@ -100,12 +100,16 @@ fn check_guards(stream: &str, settings: &Value) -> anyhow::Result<()> {
     for (key, value) in expected {
         let found = settings.get(key).cloned().unwrap_or(json!(0));
         if found != *value {
-            bail!("the stream {stream} was changed: {key} is {found}, not {value}. Somebody with more rights than any component did this");
+            bail!(
+                "the stream {stream} was changed: {key} is {found}, not {value}. Somebody with more rights than any component did this"
+            );
         }
     }
     for key in ["allow_rollup_hdrs", "allow_msg_ttl"] {
         if settings.get(key).and_then(Value::as_bool) == Some(true) && guarded {
-            bail!("the stream {stream} was changed: {key} is on. Somebody with more rights than any component did this");
+            bail!(
+                "the stream {stream} was changed: {key} is on. Somebody with more rights than any component did this"
+            );
         }
     }
     Ok(())

@@ -42,7 +42,7 @@ pub(super) enum Heard {
     /// Something happens in the turn.
     Progress(Progress),
     /// A reply.
-    Letter(Letter),
+    Letter(Box<Letter>),
 }
 
 /// A message that is stored.
@@ -122,7 +122,7 @@ impl Channel {
                     Some(what) => return Heard::Progress(what),
                     None => continue,
                 },
-                Some(letter) = self.letters.recv() => return Heard::Letter(letter),
+                Some(letter) = self.letters.recv() => return Heard::Letter(Box::new(letter)),
                 // The connection is closed for good; waiting has its own end.
                 else => return std::future::pending().await,
             }

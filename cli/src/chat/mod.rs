@@ -155,7 +155,7 @@ impl Chat {
                     last_sign = Instant::now();
                     match heard {
                         Heard::Progress(what) => self.progress(what)?,
-                        Heard::Letter(letter) if letter.answers(sent.event) => return self.answer(letter, sent).await,
+                        Heard::Letter(letter) if letter.answers(sent.event) => return self.answer(*letter, sent).await,
                         Heard::Letter(letter) => self.late(&letter).await?,
                     }
                 }

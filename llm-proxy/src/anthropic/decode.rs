@@ -59,20 +59,16 @@ struct Message {
 }
 
 #[derive(Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type")]
 enum Delta {
-    TextDelta {
-        text: String,
-    },
-    InputJsonDelta {
-        partial_json: String,
-    },
-    ThinkingDelta {
-        thinking: String,
-    },
-    SignatureDelta {
-        signature: String,
-    },
+    #[serde(rename = "text_delta")]
+    Text { text: String },
+    #[serde(rename = "input_json_delta")]
+    InputJson { partial_json: String },
+    #[serde(rename = "thinking_delta")]
+    Thinking { thinking: String },
+    #[serde(rename = "signature_delta")]
+    Signature { signature: String },
     #[serde(other)]
     Other,
 }
@@ -188,15 +184,15 @@ impl Decoder {
 
     fn delta(&mut self, index: u64, delta: Delta, out: &mut Vec<ModelChunk>) -> Result<(), Failure> {
         match delta {
-            Delta::TextDelta { text } => push_text(text, out),
-            Delta::InputJsonDelta { partial_json } => {
+            Delta::Text { text } => push_text(text, out),
+            Delta::InputJson { partial_json } => {
                 // Arguments of the provider's own tools have no call of ours.
                 if let Some(call) = self.calls.at(index) {
                     call.push(&partial_json)?;
                 }
             }
-            Delta::ThinkingDelta { thinking } => self.think(index, "thinking", &thinking),
-            Delta::SignatureDelta { signature } => self.think(index, "signature", &signature),
+            Delta::Thinking { thinking } => self.think(index, "thinking", &thinking),
+            Delta::Signature { signature } => self.think(index, "signature", &signature),
             Delta::Other => {}
         }
         Ok(())

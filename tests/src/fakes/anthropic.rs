@@ -79,7 +79,7 @@ fn hear(body: &Value) -> Heard {
     let of = |kind: &'static str| last.iter().filter(move |block| block["type"] == kind);
     let tools = body["tools"].as_array().cloned().unwrap_or_default();
     Heard {
-        question: of("text").last().map(|block| text(block, "text")),
+        question: of("text").next_back().map(|block| text(block, "text")),
         results: of("tool_result").map(|block| text(block, "content")).collect(),
         tools: tools.iter().map(|tool| text(tool, "name")).collect(),
         messages: messages.len(),

@@ -87,7 +87,14 @@ impl<T: Toolbox> Runner<T> {
     }
 
     /// Records the end. A result that cannot be recorded is withheld: what nobody can prove did not happen here.
-    async fn finish(&self, trace: Trace, manifest: &Manifest, claims: &PermitClaims, ran: Ran, micros: u64) -> ToolOutcome {
+    async fn finish(
+        &self,
+        trace: Trace,
+        manifest: &Manifest,
+        claims: &PermitClaims,
+        ran: Ran,
+        micros: u64,
+    ) -> ToolOutcome {
         let text = match &ran {
             Ran::Ok(text) | Ran::Failed(text) | Ran::Crashed(text) | Ran::Limit { message: text, .. } => text,
         };

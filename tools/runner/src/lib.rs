@@ -67,7 +67,8 @@ const ANSWER_TIME: Duration = Duration::from_secs(3);
 /// # Errors
 /// A file that is not there or holds no key.
 pub fn permit_key(path: &Path) -> anyhow::Result<PublicKey> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the permit key {}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read the permit key {}", path.display()))?;
     text.try_into().with_context(|| format!("{} is not usable", path.display()))
 }
 

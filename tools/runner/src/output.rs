@@ -27,7 +27,11 @@ async fn result(bus: &Bus, manifest: &Manifest, text: String) -> ToolOutcome {
     if text.len() > most {
         return ToolOutcome::Limit {
             limit: "output".to_owned(),
-            message: format!("the output has {} bytes, more than the {most} that `{}` may give", text.len(), manifest.name),
+            message: format!(
+                "the output has {} bytes, more than the {most} that `{}` may give",
+                text.len(),
+                manifest.name
+            ),
         };
     }
     if text.len() <= MAX_INLINE_OUTPUT {

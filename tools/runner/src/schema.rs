@@ -20,17 +20,20 @@ impl Schemas {
     /// Whether the arguments are what the tool says that it takes.
     pub(crate) fn check(&self, manifest: &Manifest, arguments: &Value) -> Result<(), Refusal> {
         let validator = self.compiled(manifest)?;
-        let faults: Vec<String> = validator.iter_errors(arguments).take(MAX_FAULTS).map(|fault| describe(&fault)).collect();
+        let faults: Vec<String> =
+            validator.iter_errors(arguments).take(MAX_FAULTS).map(|fault| describe(&fault)).collect();
         if faults.is_empty() {
             Ok(())
         } else {
-            let reason = format!("nothing ran: the arguments do not fit the tool `{}`: {}", manifest.name, faults.join("; "));
+            let reason =
+                format!("nothing ran: the arguments do not fit the tool `{}`: {}", manifest.name, faults.join("; "));
             Err(Refusal::new(RefusalCode::Invalid, reason))
         }
     }
 
     fn compiled(&self, manifest: &Manifest) -> Result<Arc<Validator>, Refusal> {
-        let broken = |why: String| Refusal::new(RefusalCode::Internal, format!("the schema of `{}`: {why}", manifest.name));
+        let broken =
+            |why: String| Refusal::new(RefusalCode::Internal, format!("the schema of `{}`: {why}", manifest.name));
         let key = digest_of_json(&manifest.parameters).map_err(|error| broken(error.to_string()))?;
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(validator) = known.get(&key) {

@@ -97,10 +97,7 @@ pub(crate) struct Calls {
 
 impl Calls {
     pub(crate) fn new(engine: Engine) -> Self {
-        Self {
-            engine,
-            places: Arc::new(Semaphore::new(PLACES as usize)),
-        }
+        Self { engine, places: Arc::new(Semaphore::new(PLACES as usize)) }
     }
 
     /// Runs the tool once and returns by `deadline`, give or take a [`TICK`].
@@ -113,38 +110,24 @@ impl Calls {
         let run = spawn_blocking(move || run(&engine, &tool, &arguments, deadline, place));
         run.await.unwrap_or_else(|error| {
             tracing::error!(%error, "the host failed in a call");
-            Outcome::Crashed {
-                message: "the runner failed while it ran the tool; its log says why".to_owned(),
-            }
+            Outcome::Crashed { message: "the runner failed while it ran the tool; its log says why".to_owned() }
         })
     }
 }
 
 fn busy() -> Outcome {
     let message = format!("the tool was not started: {PLACES} others were running until the deadline");
-    Outcome::Limit {
-        limit: Limit::Busy,
-        message,
-    }
+    Outcome::Limit { limit: Limit::Busy, message }
 }
 
 /// The place is given back when the call has really ended, whoever still waits for it.
-fn run(
-    engine: &Engine,
-    tool: &Tool,
-    arguments: &str,
-    deadline: Instant,
-    _place: OwnedSemaphorePermit,
-) -> Outcome {
+fn run(engine: &Engine, tool: &Tool, arguments: &str, deadline: Instant, _place: OwnedSemaphorePermit) -> Outcome {
     let limits = tool.manifest().limits;
     let left = deadline.saturating_duration_since(Instant::now());
     let time = left.min(Duration::from_millis(limits.timeout_ms));
     let mut store = store(engine, tool, time);
     // A store is used once, also because a trap may leave it in a state that no later call should see (GHSA-2hw9).
-    let ended = tool
-        .ready()
-        .instantiate(&mut store)
-        .and_then(|tool| tool.call_run(&mut store, arguments));
+    let ended = tool.ready().instantiate(&mut store).and_then(|tool| tool.call_run(&mut store, arguments));
     match ended {
         Ok(Ok(output)) => output_within(output, &limits),
         Ok(Err(error)) => {
@@ -152,10 +135,7 @@ fn run(
                 world::ErrorCode::InvalidArguments => Code::InvalidArguments,
                 world::ErrorCode::Failed => Code::Failed,
             };
-            Outcome::Failed {
-                code,
-                message: cut(&error.message, MAX_MESSAGE).to_owned(),
-            }
+            Outcome::Failed { code, message: cut(&error.message, MAX_MESSAGE).to_owned() }
         }
         Err(error) => broken(&error, store.data(), &limits, time),
     }
@@ -167,18 +147,10 @@ fn store(engine: &Engine, tool: &Tool, time: Duration) -> Store<Caller> {
     let mut store = Store::new(engine, Caller::new(tool.manifest().name.clone(), memory));
     store.limiter(|caller| caller);
     // One more than fits, as the first tick may come at once.
-    store.set_epoch_deadline(
-        u64::try_from(time.as_nanos() / TICK.as_nanos())
-            .unwrap_or(u64::MAX)
-            .saturating_add(1),
-    );
+    store.set_epoch_deadline(u64::try_from(time.as_nanos() / TICK.as_nanos()).unwrap_or(u64::MAX).saturating_add(1));
     store.epoch_deadline_trap();
     // What is copied out of the guest is memory of the host, which the limits above do not count.
-    store.set_hostcall_fuel(
-        usize::try_from(limits.output_bytes)
-            .unwrap_or(usize::MAX)
-            .saturating_add(HANDOVER),
-    );
+    store.set_hostcall_fuel(usize::try_from(limits.output_bytes).unwrap_or(usize::MAX).saturating_add(HANDOVER));
     store
 }
 
@@ -189,21 +161,14 @@ fn output_within(output: String, limits: &Limits) -> Outcome {
     // Whoever reads the answer relies on it, and a tool's word is not taken for it.
     match serde_json::from_str::<IgnoredAny>(&output) {
         Ok(IgnoredAny) => Outcome::Ok(output),
-        Err(error) => Outcome::Crashed {
-            message: format!("the tool answered something that is not JSON: {error}"),
-        },
+        Err(error) => Outcome::Crashed { message: format!("the tool answered something that is not JSON: {error}") },
     }
 }
 
 fn too_much(limits: &Limits) -> Outcome {
-    let message = format!(
-        "the tool's output is larger than its limit of {} bytes; ask for less at once",
-        limits.output_bytes
-    );
-    Outcome::Limit {
-        limit: Limit::Output,
-        message,
-    }
+    let message =
+        format!("the tool's output is larger than its limit of {} bytes; ask for less at once", limits.output_bytes);
+    Outcome::Limit { limit: Limit::Output, message }
 }
 
 /// Puts the end of a call into words.
@@ -212,27 +177,15 @@ fn broken(error: &wasmtime::Error, caller: &Caller, limits: &Limits, time: Durat
     if caller.exceeded_memory() {
         return limit(
             Limit::Memory,
-            format!(
-                "the tool needed more than its limit of {} bytes of memory",
-                limits.memory_bytes
-            ),
+            format!("the tool needed more than its limit of {} bytes of memory", limits.memory_bytes),
         );
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) => {
-            return limit(
-                Limit::Time,
-                format!(
-                    "the tool did not end within {} ms and was stopped",
-                    time.as_millis()
-                ),
-            );
+            return limit(Limit::Time, format!("the tool did not end within {} ms and was stopped", time.as_millis()));
         }
         Some(Trap::StackOverflow) => {
-            return limit(
-                Limit::Stack,
-                "the tool's function calls were nested too deep".to_owned(),
-            );
+            return limit(Limit::Stack, "the tool's function calls were nested too deep".to_owned());
         }
         _ => {}
     }
@@ -240,13 +193,8 @@ fn broken(error: &wasmtime::Error, caller: &Caller, limits: &Limits, time: Durat
     if cause.contains(HANDOVER_EXHAUSTED) {
         return too_much(limits);
     }
-    let words = caller
-        .last_words()
-        .map(|words| format!("; its last words: {words}"))
-        .unwrap_or_default();
-    Outcome::Crashed {
-        message: format!("the tool broke: {}{words}", cut(&cause, MAX_MESSAGE)),
-    }
+    let words = caller.last_words().map(|words| format!("; its last words: {words}")).unwrap_or_default();
+    Outcome::Crashed { message: format!("the tool broke: {}{words}", cut(&cause, MAX_MESSAGE)) }
 }
 
 /// Part of the error by which wasmtime ends a call that hands over more than `set_hostcall_fuel`; its type is private. A test

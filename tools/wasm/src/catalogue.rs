@@ -106,12 +106,7 @@ enum Refused {
     #[error("`parameters` must be a JSON Schema of an object: {{\"type\": \"object\", …}}")]
     Parameters,
     #[error("limits.{name} must be between {least} and {most}, and is {is}")]
-    Limit {
-        name: &'static str,
-        least: u64,
-        most: u64,
-        is: u64,
-    },
+    Limit { name: &'static str, least: u64, most: u64, is: u64 },
     #[error("component.wasm is not a WebAssembly component that this runner takes: {0}")]
     NotAComponent(String),
     #[error(
@@ -143,20 +138,12 @@ pub(crate) fn load(engine: &Engine, linker: &Linker<Caller>, folders: &Folders) 
     for folder in &folders.tools {
         let trusted = folders.precompiled.contains(folder);
         match entries(folder) {
-            Ok(found) => found
-                .iter()
-                .for_each(|path| add(&mut catalogue, engine, linker, path, trusted)),
+            Ok(found) => found.iter().for_each(|path| add(&mut catalogue, engine, linker, path, trusted)),
             // A folder for the user's own tools need not be there.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
                 let name = folder.display().to_string();
-                catalogue.refuse(
-                    name,
-                    &Refused::Unreadable {
-                        what: "the folder".to_owned(),
-                        error,
-                    },
-                );
+                catalogue.refuse(name, &Refused::Unreadable { what: "the folder".to_owned(), error });
             }
         }
     }
@@ -165,9 +152,7 @@ pub(crate) fn load(engine: &Engine, linker: &Linker<Caller>, folders: &Folders) 
 
 /// What may be a tool in a folder, in the order of its names.
 fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut found = fs::read_dir(folder)?
-        .map(|entry| Ok(entry?.path()))
-        .collect::<io::Result<Vec<_>>>()?;
+    let mut found = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
     found.retain(|path| {
         let hidden = folder_name(path).starts_with('.');
         let component = path.extension().is_some_and(|extension| extension == "wasm");
@@ -178,10 +163,7 @@ fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 fn folder_name(path: &Path) -> String {
-    path.file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn add(catalogue: &mut Catalogue, engine: &Engine, linker: &Linker<Caller>, path: &Path, trusted: bool) {
@@ -216,16 +198,11 @@ fn read(engine: &Engine, linker: &Linker<Caller>, path: &Path, trusted: bool) ->
 fn bounded(folder: &Path, what: &'static str, most: u64) -> Result<Vec<u8>, Refused> {
     let unreadable = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => Refused::Missing(what),
-        _ => Refused::Unreadable {
-            what: what.to_owned(),
-            error,
-        },
+        _ => Refused::Unreadable { what: what.to_owned(), error },
     };
     let mut content = Vec::new();
     let file = File::open(folder.join(what)).map_err(unreadable)?;
-    file.take(most + 1)
-        .read_to_end(&mut content)
-        .map_err(unreadable)?;
+    file.take(most + 1).read_to_end(&mut content).map_err(unreadable)?;
     if content.len() as u64 > most {
         return Err(Refused::TooLarge { what, most });
     }
@@ -237,10 +214,7 @@ fn check(manifest: &Manifest, folder: &str) -> Result<(), Refused> {
         return Err(Refused::Version(manifest.v));
     }
     if manifest.name.as_str() != folder {
-        return Err(Refused::OtherName {
-            manifest: manifest.name.clone(),
-            folder: folder.to_owned(),
-        });
+        return Err(Refused::OtherName { manifest: manifest.name.clone(), folder: folder.to_owned() });
     }
     if manifest.family != Family::Wasm {
         return Err(Refused::OtherFamily(manifest.family));
@@ -262,12 +236,7 @@ fn within(name: &'static str, is: u64, least: u64, most: u64) -> Result<(), Refu
     if (least..=most).contains(&is) {
         return Ok(());
     }
-    Err(Refused::Limit {
-        name,
-        least,
-        most,
-        is,
-    })
+    Err(Refused::Limit { name, least, most, is })
 }
 
 /// Checks what a component imports and links it, once for all its calls.

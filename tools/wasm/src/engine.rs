@@ -60,10 +60,7 @@ pub(crate) fn start() -> Result<Engine, StartError> {
             thread::sleep(TICK);
         }
     };
-    thread::Builder::new()
-        .name("epoch".to_owned())
-        .spawn(tick)
-        .map_err(StartError::Ticker)?;
+    thread::Builder::new().name("epoch".to_owned()).spawn(tick).map_err(StartError::Ticker)?;
     Ok(engine)
 }
 

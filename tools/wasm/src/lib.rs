@@ -43,11 +43,7 @@ impl Host {
         let engine = engine::start()?;
         let linker = world::linker(&engine).map_err(StartError::Engine)?;
         let calls = Calls::new(engine.clone());
-        Ok(Self {
-            engine,
-            linker,
-            calls,
-        })
+        Ok(Self { engine, linker, calls })
     }
 
     /// Takes every tool `<folder>/<name>/{manifest.json,component.wasm}`. It compiles, so it takes a processor for up to

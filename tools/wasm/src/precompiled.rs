@@ -25,7 +25,10 @@ pub(crate) fn load(engine: &Engine, tool: &Path, component: &[u8]) -> Option<Com
     }
     // SAFETY: the file is native code. The caller asks for it only in folders that the settings call trusted: they are part of
     // the read-only image, as this binary is, and the name binds the file to the component's bytes.
-    #[allow(unsafe_code, reason = "wasmtime has no safe way to take machine code; the folder is as trusted as this binary")]
+    #[allow(
+        unsafe_code,
+        reason = "wasmtime has no safe way to take machine code; the folder is as trusted as this binary"
+    )]
     let loaded = unsafe { Component::deserialize_file(engine, &file) };
     match loaded {
         Ok(component) => Some(component),

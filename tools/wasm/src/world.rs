@@ -20,12 +20,7 @@ const MAX_LOG_LINES: u32 = 32;
 /// A log line is cut here.
 const MAX_LOG_LINE: usize = 1024;
 
-#[allow(
-    missing_docs,
-    unreachable_pub,
-    clippy::all,
-    reason = "generated from the WIT world"
-)]
+#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated from the WIT world")]
 mod bindings {
     wasmtime::component::bindgen!({ path: "../wit", world: "tool" });
 }
@@ -54,17 +49,8 @@ struct Budget {
 
 impl Caller {
     pub(crate) fn new(tool: Name, most_memory: usize) -> Self {
-        let memory = Budget {
-            most: most_memory,
-            used: 0,
-            exceeded: false,
-        };
-        Self {
-            tool,
-            memory,
-            log_lines: 0,
-            last_words: None,
-        }
+        let memory = Budget { most: most_memory, used: 0, exceeded: false };
+        Self { tool, memory, log_lines: 0, last_words: None }
     }
 
     /// Whether the call was ended because it asked for more memory than it may have.

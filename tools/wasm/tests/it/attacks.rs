@@ -56,17 +56,8 @@ async fn an_endless_loop_is_ended_at_the_callers_deadline_when_that_is_earlier()
     let bench = misbehave();
     let tool = bench.tool("misbehave");
     let deadline = Instant::now() + Duration::from_millis(50);
-    let outcome = bench
-        .host
-        .call(&tool, r#"{"mode":"loop"}"#.to_owned(), deadline)
-        .await;
-    let Outcome::Limit {
-        limit: Limit::Time,
-        message,
-    } = outcome
-    else {
-        panic!("{outcome:?}")
-    };
+    let outcome = bench.host.call(&tool, r#"{"mode":"loop"}"#.to_owned(), deadline).await;
+    let Outcome::Limit { limit: Limit::Time, message } = outcome else { panic!("{outcome:?}") };
     assert!(!message.contains("300 ms"), "{message}");
     bench.control().await;
 }
@@ -103,14 +94,7 @@ async fn a_huge_log_line_never_reaches_the_host() {
 #[tokio::test]
 async fn endless_logging_costs_nothing_but_the_tools_own_time() {
     let bench = misbehave();
-    assert!(matches!(
-        bench.mode("log").await,
-        Outcome::Ok(_)
-            | Outcome::Limit {
-                limit: Limit::Time,
-                ..
-            }
-    ));
+    assert!(matches!(bench.mode("log").await, Outcome::Ok(_) | Outcome::Limit { limit: Limit::Time, .. }));
     bench.control().await;
 }
 
@@ -126,10 +110,7 @@ async fn a_panic_and_a_trap_are_told_with_the_tools_last_words() {
 async fn a_long_error_message_is_cut() {
     let bench = misbehave();
     match bench.mode("huge_error").await {
-        Outcome::Failed {
-            code: Code::Failed,
-            message,
-        } => assert_eq!(message.len(), 2000),
+        Outcome::Failed { code: Code::Failed, message } => assert_eq!(message.len(), 2000),
         other => panic!("{other:?}"),
     }
     bench.control().await;
@@ -160,20 +141,11 @@ async fn when_all_places_are_taken_a_call_waits_no_longer_than_its_deadline() {
     let soon = Instant::now() + Duration::from_millis(100);
     let mut taken: Vec<_> = (0..PLACES).map(|_| Box::pin(bench.mode("loop"))).collect();
     let first_poll = std::future::poll_fn(|context| {
-        taken
-            .iter_mut()
-            .for_each(|call| assert!(call.as_mut().poll(context).is_pending()));
+        taken.iter_mut().for_each(|call| assert!(call.as_mut().poll(context).is_pending()));
         std::task::Poll::Ready(())
     });
     first_poll.await;
-    limit(
-        bench
-            .host
-            .call(&tool, r#"{"mode":"behave"}"#.to_owned(), soon)
-            .await,
-        Limit::Busy,
-        "not started",
-    );
+    limit(bench.host.call(&tool, r#"{"mode":"behave"}"#.to_owned(), soon).await, Limit::Busy, "not started");
     for call in taken {
         limit(call.await, Limit::Time, "");
     }
@@ -184,31 +156,16 @@ async fn when_all_places_are_taken_a_call_waits_no_longer_than_its_deadline() {
 async fn handmade_components_meet_the_same_limits() {
     let handmade = Handmade::new();
     handmade.tool("good", &Handmade::answers(r#"{\22ok\22:true}"#));
-    handmade.tool(
-        "recursion",
-        &Handmade::run("(func $deeper (call $deeper) (call $deeper))", "(call $deeper)"),
-    );
+    handmade.tool("recursion", &Handmade::run("(func $deeper (call $deeper) (call $deeper))", "(call $deeper)"));
     handmade.tool("spin", &Handmade::run("", "(loop (br 0))"));
-    handmade.tool(
-        "start",
-        &Handmade::run("(func $spin (loop (br 0))) (start $spin)", ""),
-    );
-    handmade.tool(
-        "grow",
-        &Handmade::run("", "(loop (drop (memory.grow (i32.const 16))) (br 0))"),
-    );
+    handmade.tool("start", &Handmade::run("(func $spin (loop (br 0))) (start $spin)", ""));
+    handmade.tool("grow", &Handmade::run("", "(loop (drop (memory.grow (i32.const 16))) (br 0))"));
     handmade.tool("born-big", &Handmade::run("(memory 512)", ""));
     handmade.tool("two-memories", &Handmade::run("(memory 200) (memory 200)", ""));
     handmade.tool("words", &Handmade::answers("not json"));
     handmade.tool("nothing", &Handmade::answers(""));
-    handmade.tool(
-        "outside",
-        &Handmade::run("", "(drop (i32.load (i32.const 0x7fffffff)))"),
-    );
-    handmade.tool(
-        "zero",
-        &Handmade::run("", "(drop (i32.div_u (i32.const 1) (i32.const 0)))"),
-    );
+    handmade.tool("outside", &Handmade::run("", "(drop (i32.load (i32.const 0x7fffffff)))"));
+    handmade.tool("zero", &Handmade::run("", "(drop (i32.div_u (i32.const 1) (i32.const 0)))"));
     let bench = Bench::new(&[handmade.folder()]);
     assert_eq!(bench.catalogue.refused(), []);
     for (tool, expected) in [
@@ -220,23 +177,12 @@ async fn handmade_components_meet_the_same_limits() {
         ("two-memories", Limit::Memory),
     ] {
         limit(bench.call(tool, "{}").await, expected, "");
-        assert_eq!(
-            bench.call("good", "{}").await,
-            Outcome::Ok(r#"{"ok":true}"#.to_owned()),
-            "after {tool}"
-        );
+        assert_eq!(bench.call("good", "{}").await, Outcome::Ok(r#"{"ok":true}"#.to_owned()), "after {tool}");
     }
-    for (tool, part) in [
-        ("words", "not JSON"),
-        ("nothing", "not JSON"),
-        ("outside", "out of bounds"),
-        ("zero", "divide by zero"),
-    ] {
+    for (tool, part) in
+        [("words", "not JSON"), ("nothing", "not JSON"), ("outside", "out of bounds"), ("zero", "divide by zero")]
+    {
         crashed(bench.call(tool, "{}").await, part);
-        assert_eq!(
-            bench.call("good", "{}").await,
-            Outcome::Ok(r#"{"ok":true}"#.to_owned()),
-            "after {tool}"
-        );
+        assert_eq!(bench.call("good", "{}").await, Outcome::Ok(r#"{"ok":true}"#.to_owned()), "after {tool}");
     }
 }

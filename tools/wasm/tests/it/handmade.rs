@@ -49,9 +49,7 @@ impl Handmade {
         let length = text.replace(r"\22", "'").len();
         Self::run(
             &format!(r#"(data (i32.const 64) "{text}")"#),
-            &format!(
-                "(i32.store (i32.const 4) (i32.const 64)) (i32.store (i32.const 8) (i32.const {length}))"
-            ),
+            &format!("(i32.store (i32.const 4) (i32.const 64)) (i32.store (i32.const 8) (i32.const {length}))"),
         )
     }
 

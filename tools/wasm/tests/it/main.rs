@@ -1,10 +1,5 @@
 //! The host with real components: those that are shipped, one that misbehaves, and small ones written by hand.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod attacks;
 mod folders;
@@ -26,11 +21,7 @@ fn built(tests: bool) -> PathBuf {
         panic!("NACHOS_TOOLS is not set: run `tools/guests/build --with-tests DIR` and set NACHOS_TOOLS=DIR");
     };
     let folder = PathBuf::from(if tests { format!("{folder}-tests") } else { folder });
-    assert!(
-        folder.is_dir(),
-        "{} is not there: run `tools/guests/build --with-tests DIR`",
-        folder.display()
-    );
+    assert!(folder.is_dir(), "{} is not there: run `tools/guests/build --with-tests DIR`", folder.display());
     folder
 }
 
@@ -55,20 +46,12 @@ impl Bench {
     async fn call(&self, name: &str, arguments: &str) -> Outcome {
         let (tool, deadline) = (self.tool(name), Instant::now() + PATIENCE);
         let call = self.host.call(&tool, arguments.to_owned(), deadline);
-        tokio::time::timeout(PATIENCE, call)
-            .await
-            .expect("the call did not end")
+        tokio::time::timeout(PATIENCE, call).await.expect("the call did not end")
     }
 
     /// The reason for which a tool was refused.
     fn refusal(&self, name: &str) -> &str {
-        let refused = self
-            .catalogue
-            .refused()
-            .iter()
-            .find(|refused| refused.name == name);
-        &refused
-            .unwrap_or_else(|| panic!("{name} was not refused: {:?}", self.catalogue.refused()))
-            .reason
+        let refused = self.catalogue.refused().iter().find(|refused| refused.name == name);
+        &refused.unwrap_or_else(|| panic!("{name} was not refused: {:?}", self.catalogue.refused())).reason
     }
 }

@@ -24,47 +24,26 @@ async fn answer(bench: &Bench, tool: &str, arguments: Value) -> Value {
 #[tokio::test]
 async fn the_shipped_tools_are_ready_and_answer() {
     let bench = shipped();
-    let names: Vec<_> = bench
-        .catalogue
-        .tools()
-        .map(|tool| tool.manifest().name.to_string())
-        .collect();
+    let names: Vec<_> = bench.catalogue.tools().map(|tool| tool.manifest().name.to_string()).collect();
     assert_eq!(names, ["calc", "clock", "text"]);
 
     let calc = answer(&bench, "calc", json!({"expression": "12.5% of 840"})).await;
     assert_eq!((&calc["result"], &calc["exact"]), (&json!("105"), &json!(true)));
 
     let hash = answer(&bench, "text", json!({"operation": "hash", "text": "abc"})).await;
-    assert_eq!(
-        hash["hex"],
-        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    );
+    assert_eq!(hash["hex"], "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 
     let clock = answer(&bench, "clock", json!({"zone": "Tokyo"})).await;
-    assert_eq!(
-        (&clock["zone"], &clock["utc_offset"]),
-        (&json!("Asia/Tokyo"), &json!("+09:00"))
-    );
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap()
-        .as_secs();
-    assert!(
-        now.abs_diff(clock["unix_seconds"].as_u64().unwrap()) <= 60,
-        "{clock}"
-    );
+    assert_eq!((&clock["zone"], &clock["utc_offset"]), (&json!("Asia/Tokyo"), &json!("+09:00")));
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    assert!(now.abs_diff(clock["unix_seconds"].as_u64().unwrap()) <= 60, "{clock}");
 }
 
 #[tokio::test]
 async fn an_operation_with_a_large_text_stays_within_the_limits() {
     let bench = shipped();
     let (old, new) = ("line of text\n".repeat(10_000), "line of text\n".repeat(10_001));
-    let diff = answer(
-        &bench,
-        "text",
-        json!({"operation": "diff", "text": old, "other": new}),
-    )
-    .await;
+    let diff = answer(&bench, "text", json!({"operation": "diff", "text": old, "other": new})).await;
     assert_eq!(diff["added"], 1);
     let find = json!({"operation": "find", "text": "a".repeat(100_000), "pattern": "(a*)*b"});
     assert_eq!(answer(&bench, "text", find).await["total"], 0);
@@ -79,17 +58,10 @@ async fn a_wrong_question_is_the_callers_fault_and_says_what_to_change() {
         ("calc", "", "do not fit"),
         ("calc", r#"{"expression": 7}"#, "string"),
         ("clock", r#"{"zone": "Asia/Tokio"}"#, "Asia/Tokyo"),
-        (
-            "text",
-            r#"{"operation": "find", "text": "", "pattern": "("}"#,
-            "unclosed",
-        ),
+        ("text", r#"{"operation": "find", "text": "", "pattern": "("}"#, "unclosed"),
     ] {
         match bench.call(tool, arguments).await {
-            Outcome::Failed {
-                code: Code::InvalidArguments,
-                message,
-            } => assert!(message.contains(part), "{message}"),
+            Outcome::Failed { code: Code::InvalidArguments, message } => assert!(message.contains(part), "{message}"),
             other => panic!("{tool} {arguments}: {other:?}"),
         }
     }
