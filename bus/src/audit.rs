@@ -4,9 +4,11 @@
 //! that wait at the same time therefore go out as one atomic batch (NATS ADR-50), which costs one flush: group commit.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use proto::admin::Condition;
 use proto::audit::{Fact, MAX_RECORD, Record, STREAM, Scope, log_subject};
 use proto::trace::Trace;
 use tokio::sync::{mpsc, oneshot};
@@ -49,12 +51,14 @@ struct Entry {
 pub(crate) struct Recorder {
     queue: mpsc::Sender<Entry>,
     waiting: Mutex<Option<mpsc::Receiver<Entry>>>,
+    /// Whether the last record was taken.
+    works: AtomicBool,
 }
 
 impl Recorder {
     pub(crate) fn new() -> Self {
         let (queue, waiting) = mpsc::channel(MAX_WAITING);
-        Self { queue, waiting: Mutex::new(Some(waiting)) }
+        Self { queue, waiting: Mutex::new(Some(waiting)), works: AtomicBool::new(true) }
     }
 }
 
@@ -99,7 +103,7 @@ impl Bus {
         fact: Fact,
     ) -> Result<Once, PublishError> {
         let envelope = self.envelope(Uuid::now_v7(), once, trace, scope, fact)?;
-        let stored = self.store_once(&envelope).await?;
+        let stored = self.noted(self.store_once(&envelope).await)?;
         Ok(if stored.duplicate { Once::AlreadyUsed } else { Once::First })
     }
 
@@ -145,7 +149,10 @@ impl Bus {
             entries.into_iter().map(|entry| (entry.envelope, entry.done)).unzip();
         if envelopes.len() > 1 {
             match self.commit_batch(&envelopes).await {
-                Ok(stored) => return waiters.into_iter().for_each(|done| drop(done.send(Ok(stored)))),
+                Ok(stored) => {
+                    let stored = self.noted(Ok(stored));
+                    return waiters.into_iter().for_each(|done| drop(done.send(stored.clone())));
+                }
                 // One bad record must not take the others with it, and an unconfirmed batch must be settled: each alone.
                 Err(error) => {
                     tracing::debug!(%error, records = envelopes.len(), "the batch was not taken, trying singly")
@@ -153,8 +160,29 @@ impl Bus {
             }
         }
         for (envelope, done) in envelopes.iter().zip(waiters) {
-            drop(done.send(self.store_patiently(envelope).await));
+            drop(done.send(self.noted(self.store_patiently(envelope).await)));
         }
+    }
+
+    /// Tells `nachos doctor` when records are no longer taken, and when they are again: without them nothing runs.
+    fn noted(&self, outcome: Result<Stored, PublishError>) -> Result<Stored, PublishError> {
+        let worked = self.inner.recorder.works.swap(outcome.is_ok(), Ordering::Relaxed);
+        if outcome.is_err() || !worked {
+            self.report_recording(outcome.as_ref().map(|_| ()));
+        }
+        outcome
+    }
+
+    /// The condition `audit`.
+    pub(crate) fn report_recording(&self, outcome: Result<(), &PublishError>) {
+        self.report(Condition {
+            name: "audit".to_owned(),
+            ok: outcome.is_ok(),
+            detail: outcome.map_or_else(|error| crate::connection::chain(error), |()| "records are taken".to_owned()),
+            hint: outcome.err().map(|_| {
+                "nothing runs that cannot be recorded: see docs/audit.md, \"When the record is full\", and `./nachos logs bus`".to_owned()
+            }),
+        });
     }
 
     /// All or nothing: the server stores the batch when its last message asks for it.

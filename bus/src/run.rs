@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use jiff::Timestamp;
 use proto::Component;
-use proto::admin::Condition;
 use proto::audit::{Fact, Scope};
 use serde::de::DeserializeOwned;
 use tokio::signal::unix::{SignalKind, signal};
@@ -82,13 +81,7 @@ impl Bus {
         self.spawn(async move {
             let fact = Fact::ComponentStarted { version: VERSION.to_owned() };
             let recorded = bus.record(None, Scope::default(), fact).await;
-            bus.report(Condition {
-                name: "audit".to_owned(),
-                ok: recorded.is_ok(),
-                detail: recorded
-                    .map_or_else(|error| crate::connection::chain(&error), |_| "records are taken".to_owned()),
-                hint: Some("`nachos doctor` of the audit component tells how full the stream is".to_owned()),
-            });
+            bus.report_recording(recorded.as_ref().map(|_| ()));
         });
     }
 }

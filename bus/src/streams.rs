@@ -25,7 +25,7 @@ const NOT_FOUND: [u64; 2] = [10059, 10014];
 pub struct StreamSizes {
     /// Messages between channels and gateway that wait for their reader.
     pub channels: u64,
-    /// The record. Half a million records of 4 KiB; the audit component warns long before it is full.
+    /// The record: half a million records of 4 KiB. When it is full, nothing runs any more and every component says so.
     pub audit: u64,
     /// Signed checkpoints.
     pub checkpoints: u64,

@@ -34,7 +34,7 @@ pub(super) fn set(dir: &Path, which: &Which, input: impl Read) -> anyhow::Result
         bail!("a secret is one line of text; give it on standard input");
     }
     files::write(&place(dir, *component, name), trimmed.as_bytes())?;
-    Ok(format!("kept {component}/{name}; it is used from the component's next start on"))
+    Ok(format!("kept {component}/{name}"))
 }
 
 /// Which are set, one `component/name` a line.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::Bus;
-use proto::audit::{Fact, Scope};
+use proto::audit::{Fact, Filter, Query, Scope};
 use proto::policy::{Action, Decision, Explain, PermissibleTools, Question};
 use proto::tool::{ToolCall, ToolOutcome};
 use serde_json::json;
@@ -57,6 +57,16 @@ pub async fn policy(report: &mut Report, stage: &Stage) {
     let recorded = recorded.await;
     let budget = Budget::time(recorded.median, limit + record.median, "≤ 2 × floor + one record");
     report.latency("policy check of a tool call, recorded, with its permit", recorded, budget);
+    report.latency("of that, verifying the origin and deciding, by policy's own record", deciding(stage).await, None);
+}
+
+/// What the newest records of decisions say about how long the decisions took.
+async fn deciding(stage: &Stage) -> Series {
+    let filter = Filter { types: vec!["policy.decided".to_owned()], ..Filter::default() };
+    let query = Query { v: proto::VERSION, filter, after: None, limit: 300, newest: true };
+    let page = stage.cli.request(Bus::new_trace(), &query).await.expect("records");
+    let micros = page.records.iter().filter_map(|stored| stored.record["data"]["micros"].as_u64());
+    Series::of(micros.map(Duration::from_micros).collect())
 }
 
 /// A permitted call through the runner, and the same call by the host alone.
