@@ -94,9 +94,9 @@ end_container_stage() {
 
 container_tests() {
     if has_nextest; then
-        in_root cargo nextest run --release --workspace --locked --run-ignored only -E 'binary(containers)' || exit 1
+        in_root cargo nextest run --release --workspace --locked --run-ignored only -E 'test(/^containers::/)' || exit 1
     else
-        in_root cargo test --release --workspace --locked --test containers -- --ignored || exit 1
+        in_root cargo test --release --workspace --locked --test system -- --ignored containers:: || exit 1
     fi
 }
 

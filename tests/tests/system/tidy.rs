@@ -1,12 +1,5 @@
 //! Rules of the source that no compiler checks: who may depend on whom, what every file says about itself, and that crates, compose
 //! services, images and identities have the same names. Each rule says how much it looked at, so that none holds for want of files.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

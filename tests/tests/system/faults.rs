@@ -1,13 +1,5 @@
 //! `kill -9` in the middle of 200 turns under load, for each process of the platform, the bus included: every message is answered
 //! exactly once, and no tool runs without its decision or twice for one permit.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "a test fails by panicking and reports by printing"
-)]
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,12 +1,4 @@
 //! The permission matrix: every identity against every subject, on a real server. Exactly the lines of the table get through.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "a test fails by panicking"
-)]
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};

@@ -1,13 +1,5 @@
 //! Attacks on the two guards of a tool call, each beside a control that shows that the attack would work where the guard is off:
 //! the permit that only policy can sign, and the origin that only a channel can sign.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "a test fails by panicking"
-)]
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,11 +1,4 @@
 //! The bus crate against a real server: what async-nats leaves to its users is really settled.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

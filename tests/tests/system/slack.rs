@@ -1,11 +1,4 @@
 //! The Slack channel between a Slack that misbehaves and a real bus: nothing acknowledged is lost, nothing is posted twice.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,11 +1,4 @@
 //! The audit service on a real stream: it files everything, believes the subject and not the body, and a tail skips nothing.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
 
 use std::time::{Duration, Instant};
 

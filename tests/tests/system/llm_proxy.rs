@@ -1,11 +1,4 @@
 //! `llm-proxy` on a real bus with the real permissions, between a gateway and a policy played by the test and fakes of the providers.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -227,7 +220,7 @@ async fn a_turn_with_a_tool_over_anthropics_wire() {
 #[tokio::test]
 async fn signed_thinking_makes_the_round_trip() {
     let fake = FakeAnthropic::start().await;
-    let golden = include_str!("../../llm-proxy/golden/anthropic/thinking_with_signature.stream.txt");
+    let golden = include_str!("../../../llm-proxy/golden/anthropic/thinking_with_signature.stream.txt");
     fake.script(Answer::raw(golden));
     let stage = Stage::anthropic(&fake).await;
     let question = request("what time is it?");
@@ -360,11 +353,11 @@ async fn what_may_pass_is_tried_twice_and_what_may_not_once() {
 async fn an_error_in_the_stream_before_any_output_is_tried_again_and_later_is_not() {
     let fake = FakeAnthropic::start().await;
     let stage = Stage::anthropic(&fake).await;
-    let error = include_str!("../../llm-proxy/golden/anthropic/error_at_start.stream.txt");
+    let error = include_str!("../../../llm-proxy/golden/anthropic/error_at_start.stream.txt");
     fake.script(Answer::raw(error));
     assert_eq!(text(&stage.answered(&request("hi")).await), "You said: hi");
     assert_eq!(fake.seen().len(), 2);
-    fake.script(Answer::raw(include_str!("../../llm-proxy/golden/anthropic/error_mid_stream.stream.txt")));
+    fake.script(Answer::raw(include_str!("../../../llm-proxy/golden/anthropic/error_mid_stream.stream.txt")));
     let (chunks, refusal) = stage.refused(&request("hi")).await;
     assert_eq!((text(&chunks).as_str(), refusal.code), ("Once upon", RefusalCode::Busy));
     assert_eq!(fake.seen().len(), 3);
@@ -381,7 +374,7 @@ async fn a_broken_connection_is_never_a_short_success() {
     assert!(text(&chunks).starts_with("word") && refusal.reason.contains("broke off"), "{refusal}");
     assert!(!chunks.iter().any(|chunk| matches!(chunk, ModelChunk::Finished { .. })));
     // The same bytes with a proper end of the body are no answer either.
-    fake.script(Answer::raw(include_str!("../../llm-proxy/golden/openai/truncated.stream.txt")));
+    fake.script(Answer::raw(include_str!("../../../llm-proxy/golden/openai/truncated.stream.txt")));
     assert_eq!(stage.refused(&request("hi")).await.1.code, RefusalCode::Upstream);
     assert_eq!(fake.seen().len(), 2);
     // The control.

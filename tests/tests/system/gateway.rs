@@ -1,12 +1,5 @@
 //! The gateway on a real server with the real permissions. Policy, the model, the runner and the channel are played by the test: on a
 //! bus a fake is one more subscriber.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};

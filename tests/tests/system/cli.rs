@@ -1,11 +1,4 @@
 //! The user's tool as its user runs it: the shipped binary beside the shipped services, on a real server.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
 
 use std::io::Write as _;
 use std::path::PathBuf;

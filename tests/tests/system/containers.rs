@@ -1,12 +1,4 @@
 //! The running stack, container by container: what the kernel and the engine say about each, against what compose.yaml promises.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "a test fails by panicking and reports by printing"
-)]
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, TcpListener};

@@ -1,0 +1,23 @@
+//! The whole-system tests, one binary: the services are linked once.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and reports by printing"
+)]
+
+mod attacks;
+mod audit;
+mod bus;
+mod cli;
+mod containers;
+mod faults;
+mod gateway;
+mod llm_proxy;
+mod permissions;
+mod slack;
+mod tidy;
+mod turn;
+mod whole_turn;
