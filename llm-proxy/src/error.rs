@@ -113,20 +113,20 @@ impl Failure {
         let said = if self.detail.is_empty() { "no reason given" } else { &self.detail };
         let (code, reason) = match self.class {
             Class::KeyRejected => (
-                RefusalCode::Unavailable,
+                RefusalCode::Upstream,
                 format!(
                     "{provider} rejected its API key: an administrator has to store a valid one{}",
                     place(provider)
                 ),
             ),
             Class::NoCredit => (
-                RefusalCode::Unavailable,
+                RefusalCode::Upstream,
                 format!(
                     "the {provider} account is out of credit or at its spend limit: an administrator has to raise it"
                 ),
             ),
             Class::NoAccess => (
-                RefusalCode::Unavailable,
+                RefusalCode::Upstream,
                 format!("{provider} does not let this account use the model `{model}`: {said}"),
             ),
             Class::RateLimited => {
@@ -204,7 +204,7 @@ mod tests {
         let failure = Failure::new(Class::KeyRejected, said);
         assert!(!failure.to_string().contains("abcdef"), "{failure}");
         let refusal = failure.refusal("gpt", "openai");
-        assert_eq!(refusal.code, RefusalCode::Unavailable);
+        assert_eq!(refusal.code, RefusalCode::Upstream, "asking again does not help");
         assert!(refusal.reason.contains("./nachos secret set llm-proxy openai-api-key"));
         assert!(!refusal.reason.contains("abcdef"));
     }

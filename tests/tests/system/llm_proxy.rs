@@ -300,7 +300,7 @@ async fn a_rejected_key_says_what_to_do_and_is_not_tried_again() {
     fake.script(Answer::status(401, &[], openai::error(&said, "invalid_request_error", Some("invalid_api_key"))));
     let stage = Stage::openai(&fake).await;
     let (chunks, refusal) = stage.refused(&request("hi")).await;
-    assert_eq!((chunks.len(), refusal.code), (0, RefusalCode::Unavailable));
+    assert_eq!((chunks.len(), refusal.code), (0, RefusalCode::Upstream));
     assert!(refusal.reason.contains("key_file") && !refusal.reason.contains("0123456789"), "{refusal}");
     assert_eq!(fake.seen().len(), 1);
     let records = stage.records().await;
@@ -434,7 +434,7 @@ async fn odd_answers_are_told_apart() {
     let answers: VecDeque<(Answer, RefusalCode)> = [
         (Answer::status(307, &[("location", "http://127.0.0.1:1/")], ""), RefusalCode::NotFound),
         (Answer::status(200, &json, r#"{"choices":[{"message":{"content":"hi"}}]}"#), RefusalCode::Upstream),
-        (Answer::status(200, &json, openai::error("no", "", Some("invalid_api_key"))), RefusalCode::Unavailable),
+        (Answer::status(200, &json, openai::error("no", "", Some("invalid_api_key"))), RefusalCode::Upstream),
         (Answer::raw("data: <html>\n\n"), RefusalCode::Upstream),
         (Answer::raw(format!("data: {}\n\n", "x".repeat(4 << 20))), RefusalCode::TooLarge),
     ]
