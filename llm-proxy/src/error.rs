@@ -125,10 +125,9 @@ impl Failure {
                     "the {provider} account is out of credit or at its spend limit: an administrator has to raise it"
                 ),
             ),
-            Class::NoAccess => (
-                RefusalCode::Upstream,
-                format!("{provider} does not let this account use the model `{model}`: {said}"),
-            ),
+            Class::NoAccess => {
+                (RefusalCode::Upstream, format!("{provider} does not let this account use the model `{model}`: {said}"))
+            }
             Class::RateLimited => {
                 (RefusalCode::Busy, format!("{provider} limits how much this account may ask{}", self.when()))
             }
