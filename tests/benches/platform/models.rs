@@ -69,7 +69,7 @@ async fn short(report: &mut Report, stage: &Stage) -> Duration {
     let added = through.median.saturating_sub(direct.median);
     report.time("latency that llm-proxy adds, the check and the records included", added, None);
     report.figure(
-        "slowest of 100 short answers",
+        "p99 of 100 short answers through llm-proxy",
         &crate::report::show(through.p99),
         Budget::of(through.p99 < STALL, "no 40 ms stalls"),
     );
