@@ -183,10 +183,13 @@ cmd_doctor() {
 
 # forward ARGS: the user's tool in its container on the bus; its exit code is ours.
 forward() {
-    local flags=(--rm --no-deps -e NO_COLOR -e TERM)
+    local flags=(--rm --no-deps -e NO_COLOR -e TERM -e TZ="$(time_zone)")
     [ -t 0 ] && [ -t 1 ] || flags+=(-T)
     "${compose[@]}" --progress quiet run "${flags[@]}" cli "$@"
 }
+
+# The user's own, as a rule of POSIX: the container has no zone files. The last line of a zone file is that rule (RFC 9636).
+time_zone() { if [ -n "${TZ:-}" ]; then echo "$TZ"; else tail -n 1 /etc/localtime 2>/dev/null | tr -d '\0' || true; fi; }
 
 cmd_forward() {
     use_docker

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bus::Bus;
+use bus::{Bus, CallError};
 use proto::admin::Condition;
 use proto::tool::{Catalog, CatalogRequest, Manifest};
 use proto::trace::Trace;
@@ -18,7 +18,7 @@ const FRESH: Duration = Duration::from_secs(5);
 /// What it offers decides nothing; every call is judged by policy and checked by the runner.
 const STALE: Duration = Duration::from_secs(60);
 
-/// How long a runner that gave no answer is not asked again: a turn must not wait for it every time.
+/// How long a runner that kept silent is not asked again: a turn must not wait for it every time.
 const SULK: Duration = Duration::from_secs(2);
 
 /// What the families' runners offered last.
@@ -70,7 +70,8 @@ async fn refresh(seen: &mut Seen, family: Family, bus: &Bus, trace: Trace) {
         }
         Err(error) => {
             tracing::warn!(%family, %error, "the runner does not say which tools it has");
-            seen.failed = Some(Instant::now());
+            // That nobody is there is said at once, so asking again costs nothing; a runner that keeps silent does.
+            seen.failed = (!matches!(error, CallError::NoResponder(_))).then(Instant::now);
             if seen.answered.is_none_or(|at| at.elapsed() > STALE) {
                 seen.tools.clear();
             }
@@ -78,7 +79,7 @@ async fn refresh(seen: &mut Seen, family: Family, bus: &Bus, trace: Trace) {
     }
 }
 
-fn condition(family: Family, answer: Result<&Catalog, &bus::CallError>) -> Condition {
+fn condition(family: Family, answer: Result<&Catalog, &CallError>) -> Condition {
     let (ok, detail) = match answer {
         Ok(catalog) => (true, format!("{} offered", catalog.tools.len())),
         Err(error) => (false, error.to_string()),

@@ -62,6 +62,22 @@ pub enum Class {
 }
 
 impl Class {
+    /// What an HTTP status means where the body says nothing better; all providers use the same numbers.
+    pub fn of_status(status: u16) -> Self {
+        match status {
+            401 => Self::KeyRejected,
+            402 => Self::NoCredit,
+            403 => Self::NoAccess,
+            404 => Self::UnknownModel,
+            413 => Self::TooLong,
+            429 => Self::RateLimited,
+            503 | 529 => Self::Overloaded,
+            // 408 and 409 are the provider's own haste; its own client libraries ask again.
+            408 | 409 | 500.. => Self::Server,
+            _ => Self::BadRequest,
+        }
+    }
+
     /// The word in records and logs.
     pub fn as_str(self) -> &'static str {
         match self {

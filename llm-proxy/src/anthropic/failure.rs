@@ -10,7 +10,7 @@ pub fn from_status(status: u16, body: &str) -> Failure {
     let parsed: Value = serde_json::from_str(body).unwrap_or(Value::Null);
     match parsed.get("error") {
         Some(error) => classify(error, Some(status)),
-        None => Failure::new(by_status(status), body),
+        None => Failure::new(Class::of_status(status), body),
     }
 }
 
@@ -28,7 +28,7 @@ fn classify(error: &Value, status: Option<u16>) -> Failure {
         .and_then(by_code)
         .or_else(|| by_message(&message))
         .or_else(|| word(error, "type").as_deref().and_then(by_type))
-        .unwrap_or_else(|| status.map_or(Class::Server, by_status));
+        .unwrap_or_else(|| status.map_or(Class::Server, Class::of_status));
     Failure::new(class, message)
 }
 
@@ -67,20 +67,6 @@ fn by_type(kind: &str) -> Option<Class> {
         "api_error" | "timeout_error" | "conflict_error" => Class::Server,
         _ => return None,
     })
-}
-
-fn by_status(status: u16) -> Class {
-    match status {
-        401 => Class::KeyRejected,
-        402 => Class::NoCredit,
-        403 => Class::NoAccess,
-        404 => Class::UnknownModel,
-        413 => Class::TooLong,
-        429 => Class::RateLimited,
-        529 | 503 => Class::Overloaded,
-        408 | 409 | 500.. => Class::Server,
-        _ => Class::BadRequest,
-    }
 }
 
 #[cfg(test)]

@@ -10,14 +10,15 @@ pub fn from_status(status: u16, body: &str) -> Failure {
     // Some servers put the error into an array, some leave the `error` object out.
     let outer = parsed.get(0).unwrap_or(&parsed);
     let error = outer.get("error").unwrap_or(outer);
-    let class = class_of(error).unwrap_or_else(|| by_status(status));
+    let class = class_of(error).unwrap_or_else(|| Class::of_status(status));
     Failure::new(class, message(error).unwrap_or(body))
 }
 
 /// The failure that an `error` object inside a stream tells.
 pub fn from_error(error: &Value) -> Failure {
     let status = error.get("code").or_else(|| error.get("status")).and_then(Value::as_u64);
-    let by_number = status.and_then(|status| u16::try_from(status).ok()).filter(|status| *status >= 400).map(by_status);
+    let by_number =
+        status.and_then(|status| u16::try_from(status).ok()).filter(|status| *status >= 400).map(Class::of_status);
     let class = class_of(error).or(by_number).unwrap_or(Class::Server);
     Failure::new(class, message(error).unwrap_or_default())
 }
@@ -46,21 +47,6 @@ fn class(word: &str) -> Option<Class> {
         "permission_error" | "permission_denied" | "unsupported_country_region_territory" => Class::NoAccess,
         _ => return None,
     })
-}
-
-fn by_status(status: u16) -> Class {
-    match status {
-        401 => Class::KeyRejected,
-        402 => Class::NoCredit,
-        403 => Class::NoAccess,
-        404 => Class::UnknownModel,
-        413 => Class::TooLong,
-        429 => Class::RateLimited,
-        503 | 529 => Class::Overloaded,
-        // 408 and 409 are the provider's own haste; both of its own client libraries ask again.
-        408 | 409 | 500.. => Class::Server,
-        _ => Class::BadRequest,
-    }
 }
 
 #[cfg(test)]
