@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use jiff::Timestamp;
 use proto::admin::Condition;
-use proto::audit::{Fact, MAX_RECORD, Record, STREAM, Scope, log_subject};
+use proto::audit::{Fact, Kept, MAX_RECORD, Record, STREAM, Scope, detach, log_subject};
+use proto::subject::Queued as _;
 use proto::trace::Trace;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
@@ -83,11 +84,21 @@ impl Bus {
         scope: Scope,
         fact: Fact,
     ) -> Result<(), PublishError> {
-        let envelope = self.envelope(id, id, trace, scope, fact)?;
+        let (envelope, kept) = self.envelopes(id, id, trace, scope, fact)?;
         let (done, outcome) = oneshot::channel();
         let gone = || PublishError::Unconfirmed(CallError::Disconnected);
         self.inner.recorder.queue.send(Entry { envelope, done }).await.map_err(|_| gone())?;
-        outcome.await.map_err(|_| gone())?.map(|_| ())
+        let stored = async { outcome.await.map_err(|_| gone())?.map(|_| ()) };
+        tokio::try_join!(stored, self.keep(kept)).map(|_| ())
+    }
+
+    /// Stores what is kept beside a record. It travels at the same time as the record: a text without its record says nothing, and
+    /// nobody acts on a record before both are stored.
+    async fn keep(&self, kept: Option<Envelope>) -> Result<(), PublishError> {
+        match kept {
+            None => Ok(()),
+            Some(envelope) => self.noted(self.store_patiently(&envelope).await).map(|_| ()),
+        }
     }
 
     /// Records a fact that may happen once: `once` is its message id, and the stream tells whether it was used before,
@@ -102,31 +113,43 @@ impl Bus {
         scope: Scope,
         fact: Fact,
     ) -> Result<Once, PublishError> {
-        let envelope = self.envelope(Uuid::now_v7(), once, trace, scope, fact)?;
-        let stored = self.noted(self.store_once(&envelope).await)?;
+        let (envelope, kept) = self.envelopes(Uuid::now_v7(), once, trace, scope, fact)?;
+        let once = async { self.noted(self.store_once(&envelope).await) };
+        let (stored, ()) = tokio::try_join!(once, self.keep(kept))?;
         Ok(if stored.duplicate { Once::AlreadyUsed } else { Once::First })
     }
 
-    fn envelope(
+    /// The record for the stream, and what is kept beside it where it can be erased.
+    fn envelopes(
         &self,
         id: Uuid,
         message_id: Uuid,
         trace: Option<Trace>,
         scope: Scope,
         fact: Fact,
-    ) -> Result<Envelope, PublishError> {
+    ) -> Result<(Envelope, Option<Envelope>), PublishError> {
+        let unserializable = |error: serde_json::Error| PublishError::Unserializable(error.to_string());
         let record = Record::new(self.component(), id, Timestamp::now(), trace, scope, fact);
-        let body = serde_json::to_vec(&record).map_err(|error| PublishError::Unserializable(error.to_string()))?;
+        let mut record = serde_json::to_value(&record).map_err(unserializable)?;
+        let kept = Kept { v: proto::VERSION, component: self.component(), record: id, parts: detach(&mut record) };
+        let body = record.to_string();
         if body.len() > MAX_RECORD - HEADROOM {
             return Err(PublishError::TooLarge(body.len()));
         }
-        Ok(Envelope {
-            subject: log_subject(self.component()),
-            stream: STREAM,
-            id: message_id.to_string(),
+        let envelope = |subject, stream, id: Uuid, body: Vec<u8>| Envelope {
+            subject,
+            stream,
+            id: id.to_string(),
             trace,
             body: Bytes::from(body),
-        })
+        };
+        let beside = if kept.parts.is_empty() {
+            None
+        } else {
+            let body = serde_json::to_vec(&kept).map_err(unserializable)?;
+            Some(envelope(kept.subject(), Kept::STREAM, id, body))
+        };
+        Ok((envelope(log_subject(self.component()), STREAM, message_id, body.into_bytes()), beside))
     }
 
     /// Starts the task that sends what waits, all at once.

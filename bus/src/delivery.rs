@@ -87,6 +87,14 @@ impl Bus {
         self.deliveries_on(proto::audit::STREAM).await
     }
 
+    /// Signed checkpoints over the records, as they are stored.
+    ///
+    /// # Errors
+    /// As [`Bus::deliveries`].
+    pub async fn checkpoints(&self) -> Result<Deliveries<Value>, BusError> {
+        self.deliveries_on(proto::audit::CHECKPOINTS).await
+    }
+
     async fn deliveries_on<M>(&self, stream: &'static str) -> Result<Deliveries<M>, BusError> {
         let consumer = timeout(OPEN, self.find_consumer(stream)).await;
         let consumer =

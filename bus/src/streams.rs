@@ -27,7 +27,9 @@ pub struct StreamSizes {
     pub channels: u64,
     /// The record: half a million records of 4 KiB. When it is full, nothing runs any more and every component says so.
     pub audit: u64,
-    /// Signed checkpoints.
+    /// Texts and salts on their way beside the record; what the audit service has taken is gone from here.
+    pub contents: u64,
+    /// Signed checkpoints, 300 bytes each: at one every ten seconds, a month.
     pub checkpoints: u64,
     /// Large tool outputs, forgotten after a week.
     pub objects: u64,
@@ -35,7 +37,7 @@ pub struct StreamSizes {
 
 impl Default for StreamSizes {
     fn default() -> Self {
-        Self { channels: 256 << 20, audit: 2 << 30, checkpoints: 64 << 20, objects: 256 << 20 }
+        Self { channels: 256 << 20, audit: 2 << 30, contents: 512 << 20, checkpoints: 128 << 20, objects: 256 << 20 }
     }
 }
 
@@ -79,7 +81,7 @@ impl Bus {
     }
 
     /// One question to the JetStream API; `None` when it says that there is no such thing.
-    async fn ask_jetstream(&self, verb: &str, body: &Value) -> Result<Option<Value>, CallError> {
+    pub(crate) async fn ask_jetstream(&self, verb: &str, body: &Value) -> Result<Option<Value>, CallError> {
         self.check_sendable(0)?;
         let subject = Subject::jetstream_api(verb);
         let mut waiting = self.inner.inbox.expect(subject.as_str(), 1);
@@ -132,12 +134,17 @@ fn settings(stream: &str, sizes: &StreamSizes) -> Value {
             "max_bytes": sizes.objects, "allow_direct": true, "discard": "old",
             "max_age": nanos(Duration::from_secs(object::OBJECT_LIFETIME_HOURS * 3600)),
         }),
+        // Texts are a convenience and not the evidence: they need not be on disk before the record is. The server writes them at its
+        // own pace, so that recording costs one flush and not two.
+        audit::CONTENTS => json!({
+            "retention": "workqueue", "max_bytes": sizes.contents, "persist_mode": "async",
+        }),
+        // The old end may be purged by the one identity that has the right to: `provision`, after it verified the archive.
         audit::CHECKPOINTS => json!({
-            "max_bytes": sizes.checkpoints, "max_msg_size": audit::MAX_RECORD, "deny_delete": true, "deny_purge": true,
+            "max_bytes": sizes.checkpoints, "max_msg_size": audit::MAX_RECORD, "deny_delete": true,
         }),
         _ => json!({
-            "max_bytes": sizes.audit, "max_msg_size": audit::MAX_RECORD, "deny_delete": true, "deny_purge": true,
-            "allow_atomic": true,
+            "max_bytes": sizes.audit, "max_msg_size": audit::MAX_RECORD, "deny_delete": true, "allow_atomic": true,
         }),
     };
     if let (Some(all), Some(own)) = (settings.as_object_mut(), own.as_object()) {

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use proto::audit::{Fact, Scope};
 use proto::canonical::digest_of_json;
-use proto::content::{Content, ContentMode};
+use proto::content::{Content, ContentMode, Salt};
 use proto::keys::SigningKey;
 use proto::permit::{Permit, PermitClaims};
 use proto::policy::{Action, Decision, Outcome, Question};
@@ -44,6 +44,8 @@ pub(crate) struct Ids {
     pub(crate) decision: Uuid,
     /// Of the permit, if there will be one.
     pub(crate) permit: Uuid,
+    /// Under which the record describes the arguments.
+    pub(crate) salt: Salt,
 }
 
 /// What to record, and what to say once that is done.
@@ -71,7 +73,7 @@ pub(crate) fn answer(
         Err(reason) => return refuse(rules, asked, reason, ids, micros),
     };
     let scope = scope(&asked);
-    let fact = fact(rules, &asked, &verdict, permit.as_ref().map(|_| ids.permit), micros);
+    let fact = fact(rules, &asked, &verdict, (ids, permit.is_some()), micros);
     Answer { scope, fact, decision: decision(asked.question.action, verdict, ids.decision, permit) }
 }
 
@@ -79,7 +81,7 @@ pub(crate) fn answer(
 fn refuse(rules: &RuleSet, asked: Asked, reason: String, ids: Ids, micros: u64) -> Answer {
     tracing::error!(reason, "an allowed call could not be permitted");
     let verdict = Verdict::deny(reason);
-    let (scope, fact) = (scope(&asked), fact(rules, &asked, &verdict, None, micros));
+    let (scope, fact) = (scope(&asked), fact(rules, &asked, &verdict, (ids, false), micros));
     Answer { scope, fact, decision: decision(asked.question.action, verdict, ids.decision, None) }
 }
 
@@ -106,6 +108,7 @@ fn permit(
         turn: asked.question.turn,
         call: call.clone(),
         args: digest_of_json(arguments).map_err(|error| error.to_string())?,
+        salt: ids.salt,
         decision: ids.decision,
         policy_set: rules.digest().to_owned(),
         iat: 0,
@@ -125,7 +128,7 @@ fn scope(asked: &Asked) -> Scope {
     }
 }
 
-fn fact(rules: &RuleSet, asked: &Asked, verdict: &Verdict, permit: Option<Uuid>, micros: u64) -> Fact {
+fn fact(rules: &RuleSet, asked: &Asked, verdict: &Verdict, (ids, permitted): (Ids, bool), micros: u64) -> Fact {
     let action = &asked.question.action;
     let tool = tool_call(action);
     Fact::PolicyDecided {
@@ -136,9 +139,9 @@ fn fact(rules: &RuleSet, asked: &Asked, verdict: &Verdict, permit: Option<Uuid>,
         reason: verdict.reason.clone(),
         caller: asked.caller,
         policy_set: rules.digest().to_owned(),
-        permit,
+        permit: permitted.then_some(ids.permit),
         call: tool.map(|(call, _)| call.to_owned()),
-        arguments: tool.map(|(_, arguments)| Content::of_json(arguments, asked.content)),
+        arguments: tool.map(|(_, arguments)| Content::of_json_salted(arguments, asked.content, ids.salt)),
         taint: asked.question.taint.iter().map(|taint: &Taint| taint.as_str().to_owned()).collect(),
         micros,
     }
@@ -222,7 +225,7 @@ mod tests {
     }
 
     fn carried_out(asked: Asked, verdict: Verdict) -> Answer {
-        let ids = Ids { decision: Uuid::from_u128(1), permit: Uuid::from_u128(2) };
+        let ids = Ids { decision: Uuid::from_u128(1), permit: Uuid::from_u128(2), salt: Salt::random() };
         answer(&rules(), &SigningKey::from_seed([1; 32]), asked, verdict, ids, 7)
     }
 

@@ -9,6 +9,8 @@ use proto::policy::{Action, Decision, Explain, Explanation, Permissible, Permiss
 use proto::{Component, Refusal, RefusalCode};
 use uuid::Uuid;
 
+use proto::content::Salt;
+
 use crate::answer::Ids;
 use crate::judge::{Hearing, Judge};
 
@@ -27,7 +29,7 @@ impl Service {
     pub(crate) async fn check(self, call: Call<Question>) -> Result<Decision, Refusal> {
         let caller = vouched(call.caller)?;
         bounded(&call.body)?;
-        let ids = Ids { decision: Uuid::now_v7(), permit: Uuid::now_v7() };
+        let ids = Ids { decision: Uuid::now_v7(), permit: Uuid::now_v7(), salt: Salt::random() };
         let hearing =
             Hearing { caller, content: self.bus.content_mode(), now: Timestamp::now(), started: Instant::now(), ids };
         let answer = self.judge.check(call.body, &hearing);

@@ -1,9 +1,16 @@
-//! How much of a text goes into the audit record: a digest always, a redacted preview by default, everything only when told.
+//! What the audit record knows of a text: a salted digest always; beside the record, where it can be erased, a redacted preview by
+//! default, and everything only when told.
+//!
+//! The digest is an HMAC under a random salt. Without the salt nobody can find out a short text by trying; erasing salt and text
+//! leaves a digest that says nothing any more, while the record that holds it stays as it was sealed.
 
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::Sha256;
+use uuid::Uuid;
 
-use crate::canonical::{canonical, digest};
+use crate::canonical::canonical;
 
 /// Longest preview in characters: enough to recognise what was said, little enough that a record stays small.
 pub const MAX_PREVIEW: usize = 200;
@@ -24,13 +31,36 @@ pub enum ContentMode {
     Full,
 }
 
-/// A text as the audit log knows it.
+/// The random key of a text's digest: 122 random bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Salt(Uuid);
+
+impl Salt {
+    /// A new one.
+    pub fn random() -> Self {
+        Self(Uuid::new_v4())
+    }
+
+    /// `hmac-sha256:<hex>`: HMAC-SHA256 (RFC 2104) with the salt's 16 bytes as key over the text's bytes.
+    pub fn digest(self, text: &str) -> String {
+        let mut mac = <Hmac<Sha256>>::new_from_slice(self.0.as_bytes()).unwrap_or_else(|_| unreachable!("any length is a key"));
+        mac.update(text.as_bytes());
+        format!("hmac-sha256:{}", hex::encode(mac.finalize().into_bytes()))
+    }
+}
+
+/// A text as its recorder describes it. On the way into the stream `salt`, `text` and `redacted` are taken out and kept beside the
+/// record ([`crate::audit::Kept`]); the answers of the audit service put them back in where they are still there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
-    /// `sha256:<hex>` over the bytes (of JSON: over the canonical form).
+    /// [`Salt::digest`] over the text (of JSON: over the canonical form).
     pub digest: String,
-    /// Size in bytes.
+    /// Size of the text in bytes.
     pub bytes: u64,
+    /// The salt of the digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub salt: Option<Salt>,
     /// Preview or the whole text, as the mode says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
@@ -42,18 +72,27 @@ pub struct Content {
 impl Content {
     /// Describes a text.
     pub fn of_text(text: &str, mode: ContentMode) -> Self {
+        Self::salted(text, mode, Salt::random())
+    }
+
+    /// Describes a JSON value by its canonical form.
+    pub fn of_json(value: &Value, mode: ContentMode) -> Self {
+        Self::of_json_salted(value, mode, Salt::random())
+    }
+
+    /// As [`Content::of_json`], with the salt of somebody who describes the same value, so that the digests are the same.
+    pub fn of_json_salted(value: &Value, mode: ContentMode, salt: Salt) -> Self {
+        Self::salted(&canonical(value).unwrap_or_else(|_| value.to_string()), mode, salt)
+    }
+
+    fn salted(text: &str, mode: ContentMode, salt: Salt) -> Self {
         let shown = match mode {
             ContentMode::Digest => None,
             ContentMode::Redacted => Some(preview(text)),
             ContentMode::Full => Some(head(text, MAX_FULL).to_owned()),
         };
         let redacted = shown.as_deref().is_none_or(|shown| shown != text);
-        Self { digest: digest(text.as_bytes()), bytes: text.len() as u64, text: shown, redacted }
-    }
-
-    /// Describes a JSON value by its canonical form.
-    pub fn of_json(value: &Value, mode: ContentMode) -> Self {
-        Self::of_text(&canonical(value).unwrap_or_else(|_| value.to_string()), mode)
+        Self { digest: salt.digest(text), bytes: text.len() as u64, salt: Some(salt), text: shown, redacted }
     }
 }
 
@@ -156,6 +195,7 @@ mod tests {
         assert!(preview.redacted && preview.text.unwrap().chars().count() == MAX_PREVIEW + 1);
         let full = Content::of_text(&long, ContentMode::Full);
         assert_eq!((full.text.as_deref(), full.redacted), (Some(long.as_str()), false));
-        assert_eq!(digest_only.digest, full.digest);
+        assert_eq!(full.salt.map(|salt| salt.digest(&long)), Some(full.digest.clone()));
+        assert_ne!(digest_only.digest, full.digest, "each text has a salt of its own");
     }
 }

@@ -68,6 +68,11 @@ impl SigningKey {
         self.0.to_pkcs8_pem(LineEnding::LF).map_err(|_| KeyError::BadPrivateKey)
     }
 
+    /// The key itself, for formats of their own such as signed notes.
+    pub fn as_dalek(&self) -> &ed25519_dalek::SigningKey {
+        &self.0
+    }
+
     /// The public half.
     pub fn public(&self) -> PublicKey {
         PublicKey(self.0.verifying_key().to_bytes())

@@ -19,6 +19,7 @@ pub mod object;
 pub mod permit;
 pub mod policy;
 pub mod refusal;
+pub mod seal;
 pub mod subject;
 pub mod tool;
 pub mod trace;

@@ -33,6 +33,8 @@ pub enum Reader {
     Consumer,
     /// By direct get of one subject (NATS ADR-31).
     DirectGet,
+    /// Message by message, by number (`STREAM.MSG.GET`), and the stream's state (`STREAM.INFO`): reading leaves no trace in the stream.
+    Lookup,
 }
 
 /// One line: from whom to whom, on which subject.
@@ -54,9 +56,15 @@ pub const QUEUE: &str = "q";
 const EVERYBODY: &[Component] = &Component::ALL;
 const CHANNELS: &[Component] = &[ChannelSlack, Cli];
 const RUNNERS: &[Component] = &[ToolsWasm];
+const READERS: &[Component] = &[Cli, ChannelWeb];
+const VERIFIERS: &[Component] = &[Audit, Cli];
 
 const fn consumed(stream: &'static str) -> Kind {
     Kind::Stream { stream, reader: Some(Reader::Consumer) }
+}
+
+const fn looked_up(stream: &'static str) -> Kind {
+    Kind::Stream { stream, reader: Some(Reader::Lookup) }
 }
 
 /// The table.
@@ -91,14 +99,24 @@ pub const LINKS: &[Link] = &[
     },
     // The record.
     Link { subject: "nachos.audit.log.{from}", from: EVERYBODY, to: &[Audit], kind: consumed(audit::STREAM) },
-    Link {
-        subject: "nachos.audit.checkpoint",
-        from: &[Audit],
-        to: &[],
-        kind: Kind::Stream { stream: audit::CHECKPOINTS, reader: None },
-    },
-    Link { subject: "nachos.audit.query", from: &[Cli], to: &[Audit], kind: Kind::Request },
-    Link { subject: "nachos.audit.tail", from: &[Cli], to: &[Audit], kind: Kind::Request },
+    Link { subject: "nachos.audit.log.{from}", from: EVERYBODY, to: &[Forwarder], kind: consumed(audit::STREAM) },
+    // Who verifies reads the stream itself and takes nobody's word for what is in it.
+    Link { subject: "nachos.audit.log.{from}", from: EVERYBODY, to: VERIFIERS, kind: looked_up(audit::STREAM) },
+    // Texts and salts, into the store where they can be erased.
+    Link { subject: "nachos.audit.content.{from}", from: EVERYBODY, to: &[Audit], kind: consumed(audit::CONTENTS) },
+    Link { subject: "nachos.audit.checkpoint", from: &[Audit], to: &[Forwarder], kind: consumed(audit::CHECKPOINTS) },
+    Link { subject: "nachos.audit.checkpoint", from: &[Audit], to: VERIFIERS, kind: looked_up(audit::CHECKPOINTS) },
+    Link { subject: "nachos.audit.query", from: READERS, to: &[Audit], kind: Kind::Request },
+    Link { subject: "nachos.audit.tail", from: READERS, to: &[Audit], kind: Kind::Request },
+    Link { subject: "nachos.audit.prove", from: READERS, to: &[Audit], kind: Kind::Request },
+    Link { subject: "nachos.audit.seal", from: READERS, to: &[Audit], kind: Kind::Request },
+    Link { subject: "nachos.audit.frontier", from: &[Cli], to: &[Audit], kind: Kind::Request },
+    Link { subject: "nachos.audit.inspect", from: &[Cli], to: &[Audit], kind: Kind::Request },
+    Link { subject: "nachos.audit.contents", from: &[Cli], to: &[Audit], kind: Kind::Request },
+    Link { subject: "nachos.audit.erase", from: &[Cli], to: &[Audit], kind: Kind::Request },
+    Link { subject: "nachos.audit.archive", from: &[Cli], to: &[Audit], kind: Kind::Request },
+    // The web pages.
+    Link { subject: "nachos.web.login", from: &[Cli], to: &[ChannelWeb], kind: Kind::Request },
     // Everybody's health.
     Link { subject: "nachos.admin.health.{to}", from: &[Cli], to: &Component::SERVICES, kind: Kind::Request },
 ];
@@ -201,6 +219,10 @@ fn allow_receiving(rights: &mut Permissions, kind: Kind, subject: &str, componen
         Kind::Stream { stream, reader: Some(Reader::DirectGet) } => {
             rights.publish.insert(format!("$JS.API.DIRECT.GET.{stream}.{subject}"));
         }
+        Kind::Stream { stream, reader: Some(Reader::Lookup) } => {
+            rights.publish.insert(format!("$JS.API.STREAM.MSG.GET.{stream}"));
+            rights.publish.insert(format!("$JS.API.STREAM.INFO.{stream}"));
+        }
         Kind::Stream { reader: None, .. } => {}
     }
 }
@@ -222,7 +244,8 @@ fn allow_discovery(rights: &mut Permissions, component: Component) {
 }
 
 /// The streams of the platform.
-pub const STREAMS: [&str; 4] = [channel::STREAM, audit::STREAM, audit::CHECKPOINTS, object::STREAM];
+pub const STREAMS: [&str; 5] =
+    [channel::STREAM, audit::STREAM, audit::CONTENTS, audit::CHECKPOINTS, object::STREAM];
 
 /// The durable consumers as (stream, consumer, the subject it reads).
 pub fn consumers() -> Vec<(&'static str, Component, String)> {
@@ -236,13 +259,26 @@ pub fn consumers() -> Vec<(&'static str, Component, String)> {
     found
 }
 
-/// The one-shot provisioner makes streams and consumers. It holds no right to change, empty or delete any.
+/// The streams of the proof, which the one-shot provisioner may back up, restore where there is none, and shorten at the old end.
+const PROOF: [&str; 2] = [audit::STREAM, audit::CHECKPOINTS];
+
+/// The one-shot provisioner makes streams and consumers. It holds no right to change or delete any; of the record it may drop the old
+/// end, which it does only after it has verified the archive of it itself. It runs for seconds and takes no message from anybody.
 fn allow_provisioning(rights: &mut Permissions) {
     rights.publish.insert("$JS.API.INFO".to_owned());
     for stream in STREAMS {
         rights.publish.insert(format!("$JS.API.STREAM.CREATE.{stream}"));
         rights.publish.insert(format!("$JS.API.STREAM.INFO.{stream}"));
     }
+    for stream in PROOF {
+        rights.publish.insert(format!("$JS.API.STREAM.PURGE.{stream}"));
+        rights.publish.insert(format!("$JS.API.STREAM.MSG.GET.{stream}"));
+        rights.publish.insert(format!("$JS.API.STREAM.SNAPSHOT.{stream}"));
+        rights.publish.insert(format!("$JS.API.STREAM.RESTORE.{stream}"));
+    }
+    // Chunks of a backup are acknowledged, those of a restore sent, on subjects that the server makes up.
+    rights.publish.insert("$JS.SNAPSHOT.ACK.>".to_owned());
+    rights.publish.insert("$JS.SNAPSHOT.RESTORE.>".to_owned());
     for (stream, consumer, _) in consumers() {
         rights.publish.insert(format!("$JS.API.CONSUMER.INFO.{stream}.{consumer}"));
         rights.publish.insert(format!("$JS.API.CONSUMER.CREATE.{stream}.{consumer}"));
@@ -295,7 +331,9 @@ mod tests {
                 "STREAM.UPDATE",
                 "STREAM.DELETE",
                 "STREAM.PURGE",
-                "STREAM.MSG",
+                "STREAM.MSG.DELETE",
+                "STREAM.SNAPSHOT",
+                "STREAM.RESTORE",
                 "CONSUMER.CREATE",
                 "CONSUMER.DELETE",
             ] {

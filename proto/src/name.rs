@@ -79,15 +79,19 @@ pub enum Component {
     Policy,
     /// Runs WebAssembly tools.
     ToolsWasm,
-    /// Indexes and answers for the audit stream.
+    /// Seals, indexes, archives and answers for the audit stream.
     Audit,
+    /// Sends the audit stream on to a SIEM.
+    Forwarder,
+    /// The web pages: the timeline of the record.
+    ChannelWeb,
     /// Makes keys and streams once, then exits.
     Provision,
 }
 
 impl Component {
     /// Every identity.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Gateway,
         Self::ChannelSlack,
         Self::Cli,
@@ -95,12 +99,22 @@ impl Component {
         Self::Policy,
         Self::ToolsWasm,
         Self::Audit,
+        Self::Forwarder,
+        Self::ChannelWeb,
         Self::Provision,
     ];
 
     /// Those that run all the time and answer for their health.
-    pub const SERVICES: [Self; 6] =
-        [Self::Gateway, Self::ChannelSlack, Self::LlmProxy, Self::Policy, Self::ToolsWasm, Self::Audit];
+    pub const SERVICES: [Self; 8] = [
+        Self::Gateway,
+        Self::ChannelSlack,
+        Self::LlmProxy,
+        Self::Policy,
+        Self::ToolsWasm,
+        Self::Audit,
+        Self::Forwarder,
+        Self::ChannelWeb,
+    ];
 
     /// The name in subjects, compose services, crates and images.
     pub fn as_str(self) -> &'static str {
@@ -112,6 +126,8 @@ impl Component {
             Self::Policy => "policy",
             Self::ToolsWasm => "tools-wasm",
             Self::Audit => "audit",
+            Self::Forwarder => "forwarder",
+            Self::ChannelWeb => "channel-web",
             Self::Provision => "provision",
         }
     }

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::canonical::{NotCanonical, digest_of_json};
 use crate::channel::CLOCK_SKEW;
+use crate::content::Salt;
 use crate::keys::{KeyError, PublicKey, SigningKey};
 use crate::name::{Family, Name};
 
@@ -46,6 +47,8 @@ pub struct PermitClaims {
     pub call: String,
     /// Digest of the canonical arguments.
     pub args: String,
+    /// The salt under which decision and run describe these arguments in the record.
+    pub salt: Salt,
     /// The decision that it stems from (id of the audit record).
     pub decision: Uuid,
     /// Hash of the policy set that decided.
@@ -141,6 +144,7 @@ mod tests {
             turn: Uuid::from_u128(2),
             call: "c1".into(),
             args: digest_of_json(&json!({"zone": "Asia/Tokyo"})).unwrap(),
+            salt: Salt::random(),
             decision: Uuid::from_u128(3),
             policy_set: "sha256:0".into(),
             iat: 0,

@@ -53,6 +53,8 @@ impl Platform {
             Component::Audit => audit::serve(bus.clone(), parse(&text)).await,
             Component::Gateway => gateway::serve(bus.clone(), parse(&text)).await,
             Component::ChannelSlack => channel_slack::serve(bus.clone(), parse(&text)).await,
+            Component::Forwarder => forwarder::serve(bus.clone(), parse(&text)).await,
+            Component::ChannelWeb => channel_web::serve(bus.clone(), parse(&text)).await,
             Component::Cli | Component::Provision => panic!("{component} is no service"),
         }
         .unwrap_or_else(|error| panic!("{component} does not start: {error:#}"));
@@ -88,7 +90,7 @@ impl Platform {
             Component::ChannelSlack => format!(
                 "origin_key = '{keys}/origin.key'\napp_token = '{data}/app-token'\nbot_token = '{data}/bot-token'"
             ),
-            Component::Cli | Component::Provision => String::new(),
+            Component::Forwarder | Component::ChannelWeb | Component::Cli | Component::Provision => String::new(),
         }
     }
 

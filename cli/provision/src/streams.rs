@@ -94,7 +94,7 @@ fn read_mark(mark: &Path) -> anyhow::Result<BTreeSet<String>> {
 fn check_guards(stream: &str, settings: &Value) -> anyhow::Result<()> {
     let guarded = [audit::STREAM, audit::CHECKPOINTS].contains(&stream);
     let expected = json!({
-        "storage": "file", "discard": "new", "deny_delete": true, "deny_purge": true, "max_age": 0,
+        "storage": "file", "discard": "new", "deny_delete": true, "max_age": 0,
     });
     let expected = expected.as_object().filter(|_| guarded).into_iter().flatten();
     for (key, value) in expected {

@@ -48,6 +48,7 @@ fn permit(tool: &Name, arguments: &Value) -> Decision {
         turn: Uuid::nil(),
         call: "c".into(),
         args: proto::canonical::digest_of_json(arguments).unwrap(),
+        salt: proto::content::Salt::random(),
         decision: Uuid::nil(),
         policy_set: "sha256:0".into(),
         iat: 0,

@@ -44,6 +44,7 @@ fn permit(key: &SigningKey, tool: &str, arguments: &Value, at: Timestamp) -> Per
         turn: Uuid::new_v4(),
         call: "c".into(),
         args: digest_of_json(arguments).unwrap(),
+        salt: proto::content::Salt::random(),
         decision: Uuid::new_v4(),
         policy_set: "sha256:0".into(),
         iat: 0,

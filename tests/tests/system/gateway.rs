@@ -91,6 +91,7 @@ fn permit(question: &Question, call: &str, tool: &Name, arguments: &Value) -> De
         turn: question.turn,
         call: call.to_owned(),
         args: digest_of_json(arguments).unwrap(),
+        salt: proto::content::Salt::random(),
         decision: Uuid::now_v7(),
         policy_set: "sha256:0".into(),
         iat: 0,

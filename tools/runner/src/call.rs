@@ -57,9 +57,8 @@ impl<T: Toolbox> Runner<T> {
 
     /// Uses the permit up by recording the start under its id. Whatever leaves doubt is a no.
     async fn record_start(&self, trace: Trace, call: &ToolCall, claims: &PermitClaims) -> Result<(), Refusal> {
-        let mut arguments = Content::of_json(call.arguments(), self.bus.content_mode());
-        // The digest that the permit was checked against, so that the record ties start and decision together.
-        arguments.digest.clone_from(&claims.args);
+        // Under the salt of the decision, so that the record ties start and decision together by one digest.
+        let arguments = Content::of_json_salted(call.arguments(), self.bus.content_mode(), claims.salt);
         let fact = Fact::ToolStarted {
             run: claims.jti,
             tool: call.tool().clone(),
