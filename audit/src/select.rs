@@ -21,6 +21,9 @@ pub fn statement(filter: &Filter, span: Span) -> QueryBuilder<Sqlite> {
     let mut sql = QueryBuilder::new("SELECT seq, stored, component, raw FROM records WHERE seq > ");
     sql.push_bind(number(span.after));
     sql.push(" AND seq <= ").push_bind(number(span.upto));
+    if let Some(before) = filter.before {
+        sql.push(" AND seq < ").push_bind(number(before));
+    }
     push_types(&mut sql, &filter.types);
     push_exact(&mut sql, filter);
     if let Some(trace) = &filter.trace {

@@ -78,6 +78,7 @@ async fn every_filter_finds_its_records_and_no_others() {
         (Filter { session: text("s1"), turn: Some(Uuid::from_u128(7)), ..Filter::default() }, vec![1, 2, 3, 4, 6]),
         (Filter { turn: Some(Uuid::from_u128(8)), ..Filter::default() }, vec![]),
         (Filter { since: at(2), until: at(4), ..Filter::default() }, vec![2, 3]),
+        (Filter { before: Some(3), ..Filter::default() }, vec![1, 2]),
         (Filter { outcome: text("' OR 1=1 --"), ..Filter::default() }, vec![]),
     ] {
         assert_eq!(found(&index, filter.clone()).await, seqs, "{filter:?}");

@@ -472,6 +472,9 @@ pub struct Filter {
     /// Only stored before this time.
     #[serde(default)]
     pub until: Option<Timestamp>,
+    /// Only below this stream number: the page before one that was seen.
+    #[serde(default)]
+    pub before: Option<u64>,
 }
 
 /// Most records in one answer.

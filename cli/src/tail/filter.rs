@@ -71,6 +71,7 @@ impl Args {
             policy: self.policy,
             since: time(self.since).map_err(usage)?,
             until: time(self.until).map_err(usage)?,
+            before: None,
         })
     }
 }
