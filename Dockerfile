@@ -15,7 +15,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
            CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static" \
  && cargo build --release --workspace --locked \
  && mkdir -p /out/bin /out/tools \
- && for binary in gateway channel-slack llm-proxy policy tools-wasm audit nachos; do \
+ && for binary in gateway channel-slack llm-proxy policy tools-wasm audit forwarder channel-web nachos; do \
         cp "target/$CARGO_BUILD_TARGET/release/$binary" /out/bin/ || exit 1; \
     done \
  && NACHOS_CACHE=/src/target/nachos tools/guests/build /out/tools \
@@ -36,6 +36,8 @@ FROM scratch AS base
 USER 10001:10001
 WORKDIR /keys
 WORKDIR /data
+WORKDIR /archive
+WORKDIR /checkpoints
 WORKDIR /run/secrets
 WORKDIR /
 
@@ -71,6 +73,16 @@ COPY --from=binaries /bin/audit /audit
 ENTRYPOINT ["/audit"]
 CMD ["--config", "/etc/nachos/audit.toml"]
 
+FROM base AS forwarder
+COPY --from=binaries /bin/forwarder /forwarder
+ENTRYPOINT ["/forwarder"]
+CMD ["--config", "/etc/nachos/forwarder.toml"]
+
+FROM base AS channel-web
+COPY --from=binaries /bin/channel-web /channel-web
+ENTRYPOINT ["/channel-web"]
+CMD ["--config", "/etc/nachos/channel-web.toml"]
+
 # The user's tool, and the one-shot that provisions keys, server settings and streams: it sees each component's
 # volumes as /provision/<name>, and as the first to mount them gives them their owner.
 FROM base AS cli
@@ -80,14 +92,19 @@ WORKDIR /provision/llm-proxy
 WORKDIR /provision/policy
 WORKDIR /provision/tools-wasm
 WORKDIR /provision/audit
+WORKDIR /provision/forwarder
+WORKDIR /provision/channel-web
 WORKDIR /provision/cli
 WORKDIR /provision/provision
 WORKDIR /provision/bus
 WORKDIR /provision/bus-data
 WORKDIR /provision/gateway-data
 WORKDIR /provision/audit-data
+WORKDIR /provision/audit-archive
+WORKDIR /provision/audit-checkpoints
 WORKDIR /provision/llm-proxy-secrets
 WORKDIR /provision/channel-slack-secrets
+WORKDIR /provision/forwarder-secrets
 WORKDIR /
 COPY --from=binaries /bin/nachos /nachos
 ENTRYPOINT ["/nachos"]

@@ -30,6 +30,7 @@ mod publish;
 mod request;
 mod run;
 mod serve;
+mod snapshot;
 mod streams;
 mod wire;
 

@@ -80,6 +80,25 @@ impl Bus {
         Ok(())
     }
 
+    /// Drops the old end of a stream, everything before `first`. Only the component `provision` has the right, and only for the streams
+    /// of the proof.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn drop_before(&self, stream: &str, first: u64) -> Result<(), CallError> {
+        self.ask_jetstream(&format!("STREAM.PURGE.{stream}"), &json!({"seq": first})).await.map(|_| ())
+    }
+
+    /// The last number of a stream that a reader's consumer has acknowledged with everything before it, and whether it ever read.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn acknowledged(&self, stream: &str, reader: Component) -> Result<(u64, bool), CallError> {
+        let info = self.ask_jetstream(&format!("CONSUMER.INFO.{stream}.{reader}"), &json!({})).await?.unwrap_or_default();
+        let number = |pointer| info.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
+        Ok((number("/ack_floor/stream_seq"), number("/delivered/consumer_seq") > 0))
+    }
+
     /// One question to the JetStream API; `None` when it says that there is no such thing.
     pub(crate) async fn ask_jetstream(&self, verb: &str, body: &Value) -> Result<Option<Value>, CallError> {
         self.check_sendable(0)?;

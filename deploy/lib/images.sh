@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Binaries and images: built when their inputs changed, and only then.
 
-components=(gateway channel-slack llm-proxy policy tools-wasm audit cli)
+components=(gateway channel-slack llm-proxy policy tools-wasm audit forwarder channel-web cli)
 target_dir="${CARGO_TARGET_DIR:-$root/target}"
 case "$target_dir" in /*) ;; *) target_dir="$PWD/$target_dir" && export CARGO_TARGET_DIR="$target_dir" ;; esac
 binaries_dir="$target_dir/x86_64-unknown-linux-gnu/release"

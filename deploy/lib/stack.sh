@@ -19,6 +19,7 @@ cmd_up() {
     title "Nachos is up ($(seconds $((SECONDS - started))))."
     hint "./nachos chat" "talk to it; or: ./nachos chat -m \"what time is it in Tokyo?\""
     hint "./nachos audit tail" "what was done, for whom, and which rule allowed it"
+    hint "./nachos web login" "the same as a page, in your browser"
     slack_is_ready || hint "./nachos help slack" "connect it to Slack"
     printf '\n'
 }
@@ -33,7 +34,10 @@ let_containers_read() {
 }
 
 start_stack() {
-    slack_is_ready && export COMPOSE_PROFILES=slack
+    local profiles=''
+    ! slack_is_ready || profiles=slack
+    ! forwarding_is_set || profiles+=,forwarder
+    export COMPOSE_PROFILES="${COMPOSE_PROFILES:-$profiles}"
     if ! log_lines=0 run stack "starting containers" "${compose[@]}" --ansi never up -d --no-build --remove-orphans; then
         why_not_up
         exit 1
@@ -121,7 +125,7 @@ cmd_down() {
         esac
     done
     use_docker
-    COMPOSE_PROFILES=slack,cli run stack "stopping" "${compose[@]}" --ansi never down --remove-orphans ${flags[@]+"${flags[@]}"} || exit 1
+    COMPOSE_PROFILES=slack,forwarder,cli run stack "stopping" "${compose[@]}" --ansi never down --remove-orphans ${flags[@]+"${flags[@]}"} || exit 1
     if [ "${#flags[@]}" -gt 0 ]; then ok down "stopped; sessions, keys and the audit log are deleted"
     else ok down "stopped; sessions and the audit log are kept"; fi
 }
@@ -185,7 +189,7 @@ cmd_doctor() {
 forward() {
     local flags=(--rm --no-deps -e NO_COLOR -e TERM -e TZ="$(time_zone)")
     [ -t 0 ] && [ -t 1 ] || flags+=(-T)
-    "${compose[@]}" --progress quiet run "${flags[@]}" cli "$@"
+    "${compose[@]}" --progress quiet run "${flags[@]}" ${forward_flags[@]+"${forward_flags[@]}"} cli "$@"
 }
 
 # The user's own, as a rule of POSIX: the container has no zone files. The last line of a zone file is that rule (RFC 9636).

@@ -88,7 +88,7 @@ container_stage() {
 }
 
 end_container_stage() {
-    COMPOSE_PROFILES=slack,cli "${compose[@]}" --ansi never down --volumes --remove-orphans >/dev/null 2>&1 || true
+    COMPOSE_PROFILES=slack,forwarder,cli "${compose[@]}" --ansi never down --volumes --remove-orphans >/dev/null 2>&1 || true
     [ -n "$1" ] || stop_engine
 }
 

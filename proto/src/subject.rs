@@ -76,6 +76,11 @@ impl Subject {
         Self::new(format!("$JS.API.{verb}"))
     }
 
+    /// Where the server takes the pieces of a copy of a stream; it made the subject up itself.
+    pub fn jetstream_restore(place: &str) -> Self {
+        Self::new(place)
+    }
+
     /// The JetStream API subject that reads the last message stored on `subject` (NATS ADR-31).
     pub fn direct_get(stream: &str, subject: &Subject) -> Self {
         Self::new(format!("$JS.API.DIRECT.GET.{stream}.{subject}"))

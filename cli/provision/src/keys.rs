@@ -13,6 +13,9 @@ use zeroize::Zeroizing;
 use super::files;
 use super::server::{ServerSettings, render};
 
+/// Who verifies what the audit service has signed: each has the public key from here and not from the service.
+const VERIFIERS: [Component; 4] = [Component::Audit, Component::Cli, Component::ChannelWeb, Component::Provision];
+
 /// Makes all keys and the server's configuration under `dir`; tells what was made.
 ///
 /// # Errors
@@ -53,7 +56,9 @@ fn make_signing_keys(dir: &Path, made: &mut Vec<String>) -> anyhow::Result<()> {
         files::update(&dir.join(runner.as_str()).join("permit.pub"), &String::from(permit))?;
     }
     let checkpoint = signing_key(&dir.join("audit/checkpoint.key"), made)?;
-    files::update(&dir.join("audit/checkpoint.pub"), &String::from(checkpoint))?;
+    for verifier in VERIFIERS {
+        files::update(&dir.join(verifier.as_str()).join("checkpoint.pub"), &String::from(checkpoint))?;
+    }
     let mut origins: BTreeMap<Name, PublicKey> = BTreeMap::new();
     for component in Component::ALL {
         if let Some(channel) = component.channel() {

@@ -56,7 +56,7 @@ pub enum Secret {
 /// A component's secret.
 #[derive(Debug, Args)]
 pub struct Which {
-    /// `llm-proxy` or `channel-slack`.
+    /// `llm-proxy`, `channel-slack` or `forwarder`.
     pub component: proto::Component,
     /// For example `openai-api-key`, `app-token`.
     pub name: proto::Name,

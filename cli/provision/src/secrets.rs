@@ -10,9 +10,10 @@ use zeroize::Zeroizing;
 use super::{Which, files};
 
 /// Who has secrets of this kind, and which.
-const KNOWN: [(Component, &[&str]); 2] = [
+const KNOWN: [(Component, &[&str]); 3] = [
     (Component::LlmProxy, &["openai-api-key", "anthropic-api-key"]),
     (Component::ChannelSlack, &["app-token", "bot-token"]),
+    (Component::Forwarder, &["webhook-secret"]),
 ];
 
 /// Longest secret: keys and tokens are some hundred characters.
@@ -22,10 +23,10 @@ const MAX_SECRET: u64 = 16 * 1024;
 pub(super) fn set(dir: &Path, which: &Which, input: impl Read) -> anyhow::Result<String> {
     let Which { component, name } = which;
     let Some((_, names)) = KNOWN.iter().find(|(known, _)| known == component) else {
-        bail!("{component} takes no secrets; those that do: llm-proxy, channel-slack");
+        bail!("{component} takes no secrets; those that do: llm-proxy, channel-slack, forwarder");
     };
-    if *component == Component::ChannelSlack && !names.contains(&name.as_str()) {
-        bail!("channel-slack has no secret `{name}`; it has: {}", names.join(", "));
+    if *component != Component::LlmProxy && !names.contains(&name.as_str()) {
+        bail!("{component} has no secret `{name}`; it has: {}", names.join(", "));
     }
     let mut value = Zeroizing::new(String::new());
     input.take(MAX_SECRET).read_to_string(&mut value).context("cannot read the secret from standard input")?;

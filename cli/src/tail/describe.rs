@@ -64,6 +64,14 @@ fn fact(fact: Fact) -> Vec<Piece> {
             Some(why) => vec![bold(what), red("refused"), because(why), dim(format!("(still {digest})"))],
             None => vec![bold(what), dim(digest)],
         },
+        Fact::ContentErased { what, records, reason } => {
+            vec![plain(format!("texts of {records} records of")), bold(what), because(reason)]
+        }
+        Fact::LogArchived { file, first, last, .. } => vec![bold(file), dim(format!("records {first} to {last}"))],
+        Fact::LogPruned { first, files } => {
+            vec![plain(format!("the stream begins at {first}")), dim(format!("what was before: {}", files.join(", ")))]
+        }
+        Fact::WebLogin { user, outcome } => vec![bold(user), plain(outcome)],
     }
 }
 
