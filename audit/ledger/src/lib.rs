@@ -1,1 +1,10 @@
 //! The proof of the record, without the stack: leaves, tree, checkpoints, the rules that a record must keep, and the files that carry it.
+//!
+//! What is here is used by whoever verifies: the user's tool, the web pages, the one-shot that drops archived records, and the audit
+//! service, which seals by the same code. There is no bus and no clock; the only IO is on files that the caller names.
+
+pub mod checkpoint;
+pub mod leaf;
+pub mod tree;
+
+pub use proto::seal::NodeHash;
