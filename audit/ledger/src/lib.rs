@@ -3,6 +3,7 @@
 //! What is here is used by whoever verifies: the user's tool, the web pages, the one-shot that drops archived records, and the audit
 //! service, which seals by the same code. There is no bus and no clock; the only IO is on files that the caller names.
 
+pub mod bundle;
 pub mod checkpoint;
 pub mod leaf;
 pub mod tree;
