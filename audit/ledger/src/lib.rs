@@ -6,6 +6,8 @@
 pub mod bundle;
 pub mod checkpoint;
 pub mod leaf;
+mod rules;
 pub mod tree;
+pub mod verify;
 
 pub use proto::seal::NodeHash;
