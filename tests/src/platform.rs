@@ -90,7 +90,9 @@ impl Platform {
             Component::ChannelSlack => format!(
                 "origin_key = '{keys}/origin.key'\napp_token = '{data}/app-token'\nbot_token = '{data}/bot-token'"
             ),
-            Component::Forwarder | Component::ChannelWeb | Component::Cli | Component::Provision => String::new(),
+            // Where it listens, and as what, is for whoever opens it to say.
+            Component::ChannelWeb => format!("checkpoint_key = '{keys}/checkpoint.pub'"),
+            Component::Forwarder | Component::Cli | Component::Provision => String::new(),
         }
     }
 

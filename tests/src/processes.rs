@@ -220,7 +220,8 @@ fn paths(component: Component, keys: &Path, data: &Path) -> String {
                 "origin_key = '{keys}/origin.key'\napp_token = '{shown}/app-token'\nbot_token = '{shown}/bot-token'"
             )
         }
-        Component::Forwarder | Component::ChannelWeb => String::new(),
+        Component::ChannelWeb => format!("checkpoint_key = '{keys}/checkpoint.pub'"),
+        Component::Forwarder => String::new(),
         Component::Cli | Component::Provision => panic!("{component} is no service"),
     }
 }
