@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use proto::audit::Part;
 use proto::keys::PublicKey;
-use proto::seal::Bundle;
+use proto::seal::{Bundle, RawRecord};
 use serde_json::Value;
 
 use crate::checkpoint::{self, Checkpoint, CheckpointError};
@@ -55,16 +56,31 @@ pub fn verify(bundle: &Bundle, trusted: &[PublicKey]) -> Result<Verified, Bundle
     if !tree::check_inclusion(checkpoint.root, &bundle.proof, index, size, leaf::hash(&bundle.record)) {
         return Err(BundleError::NotIncluded { seq, size });
     }
-    let digests = digests(bundle.record.body.as_bytes());
+    let (texts, unchecked) = check_parts(&bundle.record, &bundle.parts)?;
+    Ok(Verified { checkpoint, texts, unchecked })
+}
+
+/// Checks what is kept beside a record against its digests: the fields whose text is right, and those that nothing can be said about.
+///
+/// # Errors
+/// [`BundleError::OtherText`].
+pub fn check_parts(
+    record: &RawRecord,
+    parts: &BTreeMap<String, Part>,
+) -> Result<(Vec<String>, Vec<String>), BundleError> {
     let (mut texts, mut unchecked) = (Vec::new(), Vec::new());
-    for (field, part) in &bundle.parts {
+    if parts.is_empty() {
+        return Ok((texts, unchecked));
+    }
+    let digests = digests(record.body.as_bytes());
+    for (field, part) in parts {
         match part.text.as_ref().filter(|_| !part.redacted) {
             None => unchecked.push(field.clone()),
             Some(text) if digests.get(field) == Some(&part.salt.digest(text)) => texts.push(field.clone()),
-            Some(_) => return Err(BundleError::OtherText { seq, field: field.clone() }),
+            Some(_) => return Err(BundleError::OtherText { seq: record.seq, field: field.clone() }),
         }
     }
-    Ok(Verified { checkpoint, texts, unchecked })
+    Ok((texts, unchecked))
 }
 
 /// The digests of texts that a record holds, by field.
@@ -77,10 +93,9 @@ pub fn digests(record: &[u8]) -> BTreeMap<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use proto::audit::Part;
     use proto::content::Salt;
     use proto::keys::SigningKey;
-    use proto::seal::{Body, NodeHash, RawRecord};
+    use proto::seal::{Body, NodeHash};
 
     use super::*;
     use crate::tree::TreeFile;

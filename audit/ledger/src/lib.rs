@@ -6,6 +6,7 @@
 pub mod bundle;
 pub mod checkpoint;
 pub mod leaf;
+pub mod pack;
 mod rules;
 pub mod tree;
 pub mod verify;
