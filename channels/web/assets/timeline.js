@@ -49,21 +49,38 @@
     try {
       const query = batch.map((record) => `r=${record.dataset.seq}.${record.dataset.print}`).join('&');
       const answer = await fetch(`/marks?${query}`, { headers: { accept: 'application/json' } });
-      const found = answer.ok ? await answer.json() : {};
+      if (!answer.ok) throw new Error('no marks');
+      const found = await answer.json();
       let pending = false;
       for (const record of batch) {
         const mark = record.querySelector('.mark'), said = found[record.dataset.seq];
         if (!mark || !said) continue;
+        if (said.mark === 'stale' && await renew(record)) continue;
         mark.dataset.mark = said.mark;
-        mark.title = `${{ verified: 'Verified', pending: 'Not sealed yet', failed: 'NOT VERIFIED' }[said.mark] || 'Not checked'}: ${said.why}`;
+        mark.title = `${{ verified: 'Verified', pending: 'Not sealed yet', failed: 'NOT VERIFIED', stale: 'Changed meanwhile' }[said.mark] || 'Not checked'}: ${said.why}`;
         mark.setAttribute('role', 'img');
         mark.setAttribute('aria-label', mark.title);
         if (said.mark === 'pending') { pending = true; setTimeout(() => record.isConnected && look(record), PENDING_AGAIN); }
       }
       if (pending) setTimeout(ask, PENDING_AGAIN + 50);
-    } catch { /* asked again with the next records that are seen */ }
+    } catch { batch.forEach((record) => setTimeout(look, PENDING_AGAIN, record)); /* asked again with what is seen next */ }
     asking = false;
     if (waiting.size > 0) setTimeout(ask, 50);
+  };
+  // Texts come a moment after their record: a line that was shown before them is made anew, a few times at most.
+  const RENEWALS = 3;
+  const renew = async (record) => {
+    const before = Number(record.dataset.renewed || 0);
+    if (!record.closest('.records') || before >= RENEWALS) return false;
+    const answer = await fetch(`/row/${record.dataset.seq}`);
+    const row = answer.ok && fragment(await answer.text()).querySelector('.rec');
+    if (!row || !record.isConnected) return false;
+    row.dataset.renewed = before + 1;
+    row.classList.toggle('here', record.classList.contains('here'));
+    localize(row);
+    record.replaceWith(row);
+    watch(row);
+    return true;
   };
   const look = (record) => { waiting.add(record); };
   const seen = 'IntersectionObserver' in window ? new IntersectionObserver((entries) => {
@@ -96,6 +113,7 @@
       shown.textContent = String(records.children.length);
       announce();
     };
+    const count = () => { byId('indexed').textContent = String(last).replace(/\B(?=(\d{3})+$)/g, '\u2009'); };
     let fresh = 0, speaking = 0;
     const announce = () => {
       fresh += 1;
@@ -110,13 +128,14 @@
         const seq = Number(event.lastEventId);
         if (!(seq > last)) return;
         last = seq;
+        count();
         if (paused) { held.push(event.data); if (held.length > MOST_HELD) location.reload(); told(); } else insert(event.data);
       });
       source.addEventListener('seal', (event) => {
         last = Math.max(last, Number(event.lastEventId) || 0);
         byId('seal').replaceChildren(fragment(event.data));
         localize(byId('seal'));
-        byId('indexed').textContent = String(last).replace(/\B(?=(\d{3})+$)/g, '\u2009');
+        count();
         ask();
       });
       source.addEventListener('reload', () => location.reload());
@@ -126,7 +145,8 @@
         // The browser connects again by itself, except after an answer that is no stream.
         if (source.readyState !== EventSource.CLOSED) return;
         tries += 1;
-        setTimeout(connect, Math.min(30000, 1000 * 2 ** tries));
+        const again = () => setTimeout(connect, Math.min(30000, 1000 * 2 ** tries));
+        fetch('/marks').then((answer) => (answer.status === 401 ? say('off', 'Logged out') : again()), again);
       };
     };
     live.hidden = pause.hidden = false;

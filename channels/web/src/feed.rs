@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use axum::body::{Body, Bytes};
 use bus::{Bus, CallError};
 use futures_util::stream;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use proto::audit::{Page, Query};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{sleep, timeout};
@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use crate::App;
 use crate::filter::Form;
 use crate::page::{seal_line, timeline};
-use crate::shown::without_salts;
+use crate::shown::{lacks_text, without_salts};
 
 /// Streams at once: each asks the index whenever something is recorded.
 pub(crate) const MAX_STREAMS: usize = 32;
@@ -27,6 +27,12 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// Pause after news, so that the records of a moment come as one question.
 const GATHER: Duration = Duration::from_millis(60);
+
+/// How often, and how many times, it is looked whether the texts of a young record are there. Where none are kept, lines come this much later.
+const MOMENT: Duration = Duration::from_millis(100);
+
+/// See [`MOMENT`].
+const MOMENTS: u32 = 6;
 
 /// Records asked for at a time.
 const BATCH: u32 = 100;
@@ -90,7 +96,7 @@ impl Feed {
     async fn catch_up(&mut self) -> Result<(), Over> {
         loop {
             // An index that cannot be asked now is asked again with the next news or heartbeat.
-            let Ok(page) = self.ask().await else { return Ok(()) };
+            let Ok(page) = self.ask_with_texts().await else { return Ok(()) };
             for record in page.records {
                 self.behind += 1;
                 let (seq, html) = (record.seq, timeline::row(&without_salts(record)).into_string());
@@ -106,6 +112,20 @@ impl Feed {
                 return self.send(event(None, "reload", "")).await.and(Err(Over));
             }
         }
+    }
+
+    /// Texts come by a way of their own, a moment after their record: the young ones get that moment.
+    async fn ask_with_texts(&self) -> Result<Page, CallError> {
+        let mut page = self.ask().await?;
+        for _ in 0..MOMENTS {
+            let young = Timestamp::now() - SignedDuration::try_from(MOMENT * MOMENTS).unwrap_or_default();
+            if !page.records.iter().any(|record| record.stored > young && lacks_text(record)) {
+                break;
+            }
+            sleep(MOMENT).await;
+            page = self.ask().await?;
+        }
+        Ok(page)
     }
 
     async fn ask(&self) -> Result<Page, CallError> {

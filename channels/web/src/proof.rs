@@ -13,7 +13,7 @@ use proto::audit::StoredRecord;
 use proto::keys::PublicKey;
 use proto::seal::{Bundle, Prove, Seal, SealRequest, Which};
 
-use crate::shown::{print, proven};
+use crate::shown::{Print, print, proven};
 
 /// Verified records that are remembered; a record that was sealed once stays so.
 const MAX_REMEMBERED: usize = 20_000;
@@ -31,6 +31,8 @@ pub(crate) enum Mark {
     Verified,
     /// No checkpoint covers it yet.
     Pending,
+    /// The record is what was sealed, but its texts came, or were erased, after it was shown.
+    Stale,
     /// It is not, and why.
     Failed(String),
     /// It could not be checked, and why.
@@ -43,6 +45,7 @@ impl Mark {
         match self {
             Self::Verified => "verified",
             Self::Pending => "pending",
+            Self::Stale => "stale",
             Self::Failed(_) => "failed",
             Self::Unchecked(_) => "unchecked",
         }
@@ -52,9 +55,10 @@ impl Mark {
     pub(crate) fn why(&self) -> String {
         match self {
             Self::Verified => "This is what was sealed.".to_owned(),
+            Self::Stale => "Its texts came, or were erased, after this was shown: load it again.".to_owned(),
             Self::Pending => "The next checkpoint will cover it.".to_owned(),
-            Self::Failed(why) => format!("{why}."),
-            Self::Unchecked(why) => format!("{why}."),
+            Self::Failed(why) | Self::Unchecked(why) if why.ends_with(['.', '?']) => why.clone(),
+            Self::Failed(why) | Self::Unchecked(why) => format!("{why}."),
         }
     }
 }
@@ -86,7 +90,7 @@ pub(crate) struct Evidence {
 /// Proofs, and what was found out already.
 pub(crate) struct Proofs {
     key: PublicKey,
-    verified: Mutex<HashMap<u64, String>>,
+    verified: Mutex<HashMap<u64, Print>>,
     newest: tokio::sync::Mutex<Option<(Instant, Sealed)>>,
 }
 
@@ -138,12 +142,15 @@ impl Proofs {
     }
 
     /// Whether the record with this number and fingerprint is the one that was sealed. It makes nobody seal anything.
-    pub(crate) async fn mark(&self, bus: &Bus, seq: u64, fingerprint: &str) -> Mark {
-        if self.known(seq).as_deref() == Some(fingerprint) {
+    pub(crate) async fn mark(&self, bus: &Bus, seq: u64, fingerprint: &Print) -> Mark {
+        if self.known(seq).as_ref() == Some(fingerprint) {
             return Mark::Verified;
         }
-        if seq > self.seal(bus).await.size {
-            return Mark::Pending;
+        let sealed = self.seal(bus).await;
+        match sealed.problems.first() {
+            Some(problem) if sealed.size == 0 => return Mark::Unchecked(problem.clone()),
+            _ if seq > sealed.size => return Mark::Pending,
+            _ => {}
         }
         match self.fetch(bus, seq).await {
             Ok(bundle) => self.judge(&bundle, seq, fingerprint).1,
@@ -168,7 +175,7 @@ impl Proofs {
     }
 
     /// What a bundle comes to, and the checkpoint that it is under if that is to be believed.
-    fn judge(&self, bundle: &Bundle, seq: u64, fingerprint: &str) -> (Option<Checkpoint>, Mark) {
+    fn judge(&self, bundle: &Bundle, seq: u64, fingerprint: &Print) -> (Option<Checkpoint>, Mark) {
         match bundle::verify(bundle, &[self.key]) {
             Err(error) => (None, Mark::Failed(error.to_string())),
             Ok(verified) => (Some(verified.checkpoint), self.compare(bundle, seq, fingerprint)),
@@ -176,13 +183,14 @@ impl Proofs {
     }
 
     /// Whether what a good bundle proves is what is shown.
-    fn compare(&self, bundle: &Bundle, seq: u64, fingerprint: &str) -> Mark {
+    fn compare(&self, bundle: &Bundle, seq: u64, fingerprint: &Print) -> Mark {
         match proven(bundle) {
             None => Mark::Failed("what was sealed is no record of a component".to_owned()),
             Some(record) if record.seq != seq => Mark::Failed(format!("the proof is for record {}", record.seq)),
-            Some(record) if print(&record) != fingerprint => {
+            Some(record) if print(&record).record != fingerprint.record => {
                 Mark::Failed("what is shown differs from what was sealed".to_owned())
             }
+            Some(record) if print(&record) != *fingerprint => Mark::Stale,
             Some(_) => {
                 self.remember(seq, fingerprint);
                 Mark::Verified
@@ -190,17 +198,17 @@ impl Proofs {
         }
     }
 
-    fn known(&self, seq: u64) -> Option<String> {
+    fn known(&self, seq: u64) -> Option<Print> {
         self.verified.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(&seq).cloned()
     }
 
-    fn remember(&self, seq: u64, fingerprint: &str) {
+    fn remember(&self, seq: u64, fingerprint: &Print) {
         let mut verified = self.verified.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if verified.len() >= MAX_REMEMBERED {
             // Cheap to find out again; what is looked at next is rarely what was looked at long ago.
             verified.clear();
         }
-        verified.insert(seq, fingerprint.to_owned());
+        verified.insert(seq, fingerprint.clone());
     }
 }
 
@@ -232,7 +240,7 @@ mod tests {
         Bundle { v: 1, record, proof: vec![], checkpoint, key: signer.public(), parts: BTreeMap::new() }
     }
 
-    fn shown(bundle: &Bundle) -> String {
+    fn shown(bundle: &Bundle) -> Print {
         print(&proven(bundle).unwrap())
     }
 

@@ -10,8 +10,10 @@ use axum::response::{Html, IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router, middleware};
 use bus::{Bus, CallError};
+use futures_util::stream::{self, StreamExt as _};
 use jiff::Timestamp;
 use proto::audit::{Fact, Filter, MAX_QUERY, Query, Scope, StoredRecord};
+use serde_json::json;
 use url::form_urlencoded;
 use uuid::Uuid;
 
@@ -19,7 +21,8 @@ use crate::door::{Refused, Session};
 use crate::filter::Form;
 use crate::guard::{Cookie, guard};
 use crate::page::{self, login, record, timeline, turn};
-use crate::shown::{trace, without_salts};
+use crate::proof::{Evidence, Mark};
+use crate::shown::{Print, trace, without_salts};
 use crate::{App, assets, feed};
 
 /// Largest body of a request in bytes: a token.
@@ -31,6 +34,9 @@ const PAGE: u32 = 60;
 /// Most records that one question about marks may name: a page, and what came live meanwhile.
 const MAX_MARKS: usize = 100;
 
+/// Proofs that one question asks for at the same time.
+const MAX_CHECKS: usize = 8;
+
 type Web = State<Arc<App>>;
 
 /// All addresses.
@@ -41,6 +47,7 @@ pub(crate) fn all(app: Arc<App>) -> Router {
         .route("/marks", get(marks))
         .route("/turn/{turn}", get(show_turn))
         .route("/record/{seq}", get(show_record))
+        .route("/row/{seq}", get(show_row))
         .route("/login", get(show_login).post(log_in))
         .route("/logout", axum::routing::post(log_out))
         .route("/assets/{version}/{name}", get(assets::get))
@@ -89,15 +96,17 @@ async fn events(app: Web, cookie: Extension<Cookie>, headers: HeaderMap, RawQuer
 /// Verified or not: `r=<number>.<fingerprint>` for each record that is shown.
 async fn marks(app: Web, RawQuery(query): RawQuery) -> Response {
     let query = query.unwrap_or_default();
-    let mut found = serde_json::Map::new();
-    for (_, value) in form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "r").take(MAX_MARKS) {
-        let Some((seq, print)) = value.split_once('.').and_then(|(seq, print)| Some((seq.parse().ok()?, print))) else {
-            continue;
-        };
-        let mark = app.proofs.mark(&app.bus, seq, print).await;
-        found.insert(seq.to_string(), serde_json::json!({"mark": mark.name(), "why": mark.why()}));
-    }
-    Json(found).into_response()
+    let asked = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "r").take(MAX_MARKS);
+    let read =
+        |value: &str| value.split_once('.').and_then(|(seq, print)| Some((seq.parse().ok()?, print.parse().ok()?)));
+    let asked: Vec<(u64, Print)> = asked.filter_map(|(_, value)| read(&value)).collect();
+    let checks = asked.into_iter().map(|(seq, print)| {
+        let app = app.clone();
+        async move { (seq.to_string(), app.proofs.mark(&app.bus, seq, &print).await) }
+    });
+    let marks: Vec<_> = stream::iter(checks).buffer_unordered(MAX_CHECKS).collect().await;
+    let said = |mark: &Mark| json!({"mark": mark.name(), "why": mark.why()});
+    Json(marks.iter().map(|(seq, mark)| (seq.clone(), said(mark))).collect::<serde_json::Map<_, _>>()).into_response()
 }
 
 async fn show_turn(app: Web, session: Extension<Session>, turn: Result<Path<Uuid>, PathRejection>) -> Response {
@@ -124,15 +133,40 @@ async fn records_of(bus: &Bus, turn: Uuid) -> Result<Vec<StoredRecord>, CallErro
 }
 
 async fn show_record(app: Web, session: Extension<Session>, seq: Result<Path<u64>, PathRejection>) -> Response {
-    let Some(before) = seq.ok().and_then(|Path(seq)| seq.checked_sub(1)) else { return no_such("record") };
-    let found = match ask(&app.bus, Filter::default(), Some(before), (1, false)).await {
+    let (mut found, mut evidence) = match with_evidence(&app, seq.map(|Path(seq)| seq).unwrap_or_default()).await {
+        Ok(Some(found)) => found,
+        Ok(None) => return no_such("record"),
         Err(error) => return page::unanswered(&error),
-        Ok(page) => page.records.into_iter().find(|record| record.seq == before + 1),
     };
-    let Some(found) = found.map(without_salts) else { return no_such("record") };
-    let evidence = app.proofs.evidence(&app.bus, &found).await;
+    if evidence.mark == Mark::Stale
+        && let Ok(Some(again)) = with_evidence(&app, found.seq).await
+    {
+        (found, evidence) = again;
+    }
     let sealed = app.proofs.seal(&app.bus).await;
     html(record::page(&session.user, &sealed, &found, &evidence))
+}
+
+async fn with_evidence(app: &App, seq: u64) -> Result<Option<(StoredRecord, Evidence)>, CallError> {
+    let Some(found) = by_number(&app.bus, seq).await? else { return Ok(None) };
+    let evidence = app.proofs.evidence(&app.bus, &found).await;
+    Ok(Some((found, evidence)))
+}
+
+/// One line of the list, for a page that shows an older state of it.
+async fn show_row(app: Web, seq: Result<Path<u64>, PathRejection>) -> Response {
+    match by_number(&app.bus, seq.map(|Path(seq)| seq).unwrap_or_default()).await {
+        Ok(Some(record)) => html(timeline::row(&record)),
+        Ok(None) => no_such("record"),
+        Err(error) => page::unanswered(&error),
+    }
+}
+
+/// Numbers begin with one.
+async fn by_number(bus: &Bus, seq: u64) -> Result<Option<StoredRecord>, CallError> {
+    let Some(before) = seq.checked_sub(1) else { return Ok(None) };
+    let page = ask(bus, Filter::default(), Some(before), (1, false)).await?;
+    Ok(page.records.into_iter().find(|record| record.seq == seq).map(without_salts))
 }
 
 async fn ask(

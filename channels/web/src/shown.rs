@@ -14,17 +14,26 @@ const PRINT: usize = 32;
 
 /// Makes a record fit to be shown. Recorders take salts out before they publish; should one not have, nobody sees it here.
 pub(crate) fn without_salts(mut record: StoredRecord) -> StoredRecord {
-    drop_salts(&mut record.record);
+    drop_from_contents(&mut record.record, &["salt"]);
     record
 }
 
-fn drop_salts(record: &mut Value) {
+/// Takes fields out of everything in a record that describes a text.
+fn drop_from_contents(record: &mut Value, names: &[&str]) {
     let data = record.get_mut("data").and_then(Value::as_object_mut);
     for content in data.into_iter().flat_map(Map::values_mut).filter_map(Value::as_object_mut) {
         if content.contains_key("digest") {
-            content.remove("salt");
+            content.retain(|name, _| !names.contains(&name.as_str()));
         }
     }
+}
+
+/// Whether something in a record is a text of which there are no words.
+pub(crate) fn lacks_text(record: &StoredRecord) -> bool {
+    let data = record.record.get("data").and_then(Value::as_object);
+    let described =
+        |content: &&Value| content.get("digest").is_some_and(Value::is_string) && content.get("bytes").is_some();
+    data.into_iter().flat_map(Map::values).filter(described).any(|content| content.get("text").is_none())
 }
 
 /// The record that a bundle proves, as the index would answer it.
@@ -45,10 +54,39 @@ fn subject_prefix() -> String {
     subject.as_str().trim_end_matches(Component::Audit.as_str()).to_owned()
 }
 
-/// The fingerprint of everything about a record that a page shows. The index keeps time in microseconds.
-pub(crate) fn print(record: &StoredRecord) -> String {
-    let framed =
-        format!("{}\n{}\n{}\n{}", record.seq, record.stored.as_microsecond(), record.component, sorted(&record.record));
+/// The fingerprint of everything about a record that a page shows: of the record itself, and of it with the texts that are kept beside
+/// it, because those come a moment later and may be erased.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Print {
+    pub(crate) record: String,
+    pub(crate) texts: String,
+}
+
+impl std::fmt::Display for Print {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.record, self.texts)
+    }
+}
+
+impl std::str::FromStr for Print {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (record, texts) = text.split_once('-').ok_or(())?;
+        Ok(Self { record: record.to_owned(), texts: texts.to_owned() })
+    }
+}
+
+/// See [`Print`].
+pub(crate) fn print(record: &StoredRecord) -> Print {
+    let mut bare = record.record.clone();
+    drop_from_contents(&mut bare, &["text", "redacted"]);
+    Print { record: digest(record, &bare), texts: digest(record, &record.record) }
+}
+
+/// The index keeps time in microseconds.
+fn digest(record: &StoredRecord, json: &Value) -> String {
+    let framed = format!("{}\n{}\n{}\n{}", record.seq, record.stored.as_microsecond(), record.component, sorted(json));
     let digest = Sha256::digest(framed.as_bytes());
     digest.iter().take(PRINT / 2).map(|byte| format!("{byte:02x}")).collect()
 }
@@ -130,8 +168,12 @@ mod tests {
         let content = json!({"text": "hello", "digest": "d", "bytes": 5});
         let shown = stored(json!({"data": {"text": content}, "type": "message.received"}));
         assert_eq!(print(&proven(&proof).unwrap()), print(&shown));
-        let other = stored(json!({"data": {"text": {"text": "hallo"}}, "type": "message.received"}));
-        assert_ne!(print(&proven(&proof).unwrap()), print(&other));
+        let early = stored(json!({"data": {"text": {"digest": "d", "bytes": 5}}, "type": "message.received"}));
+        assert_eq!(print(&early).record, print(&shown).record, "texts come later");
+        assert_ne!(print(&early), print(&shown));
+        let other = stored(json!({"data": {"text": {"digest": "e", "bytes": 5}}, "type": "message.received"}));
+        assert_ne!(print(&other).record, print(&shown).record);
+        assert_eq!(print(&shown).to_string().parse(), Ok(print(&shown)));
         assert_ne!(print(&shown), print(&StoredRecord { component: "gateway".into(), ..shown.clone() }));
     }
 

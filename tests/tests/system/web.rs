@@ -316,6 +316,8 @@ async fn a_live_record_appears_filters_work_and_a_turn_tells_why_it_was_denied()
     let denied = browser.eval("document.querySelectorAll('.rec[data-tone=bad]').length").await;
     assert!(denied.as_u64().unwrap() >= 1);
     show(&mut browser, "timeline-light", false).await;
+    let load = browser.eval("performance.getEntriesByType('navigation')[0].loadEventEnd").await;
+    println!("page load {load} ms");
 
     // A filter is an address.
     browser.follow("document.querySelector('.questions a[href*=\"outcome=deny\"]').click()").await;
@@ -330,7 +332,7 @@ async fn a_live_record_appears_filters_work_and_a_turn_tells_why_it_was_denied()
     // The story of the turn.
     browser.follow("document.querySelector('a.turn').click()").await;
     let story = text(&mut browser).await;
-    for words in [REASON, "clock-for-staff", "The turn ended", "to use the tool clock"] {
+    for words in [REASON, "clock-for-staff", "The turn ended", "use the tool clock"] {
         assert!(story.contains(words), "{words} is missing in {story}");
     }
     show(&mut browser, "turn-light", true).await;
@@ -450,6 +452,7 @@ async fn keys_lead_through_the_list_and_a_pause_holds_what_comes() {
     assert_eq!(browser.eval("document.querySelector('#help').open").await, false);
     browser.press("j").await;
     browser.eval("window.left = true").await;
+    assert_eq!(browser.eval("document.activeElement.closest('.rec')?.dataset.seq").await, seqs[2].to_string());
     browser.press("Enter").await;
     browser.until(&format!("location.pathname === '/record/{}'", seqs[2])).await;
     browser.until("document.readyState === 'complete'").await;

@@ -44,6 +44,7 @@ fn verdict(seq: u64, evidence: &Evidence) -> Markup {
     let title = match &evidence.mark {
         Mark::Verified => "Verified",
         Mark::Pending => "Not sealed yet",
+        Mark::Stale => "Changed meanwhile",
         Mark::Failed(_) => "Not verified",
         Mark::Unchecked(_) => "Not checked",
     };

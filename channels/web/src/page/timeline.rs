@@ -59,15 +59,19 @@ pub(crate) fn wrong(user: &str, sealed: &Sealed, form: &Form, wrong: &[String]) 
 }
 
 fn filters(form: &Form) -> Markup {
-    let active = form.active();
+    let (active, mut asked) = (form.active(), false);
+    let questions = QUESTIONS.map(|(text, name, value)| {
+        let there = if name.is_empty() { Form::default() } else { Form::of(name, value) };
+        let here = form.with("before", "") == there;
+        // The answer to a question is what people came for; the form that says the same stays closed.
+        asked |= here;
+        (text, there.address("/"), here)
+    });
     html! {
         nav.questions aria-label="Questions" {
-            @for (text, name, value) in QUESTIONS {
-                @let there = if name.is_empty() { Form::default() } else { Form::of(name, value) };
-                a href=(there.address("/")) aria-current=[(form.with("before", "") == there).then_some("page")] { (text) }
-            }
+            @for (text, address, here) in &questions { a href=(address) aria-current=[here.then_some("page")] { (text) } }
         }
-        details.filters #filters open[active > 0] {
+        details.filters #filters open[active > 0 && !asked] {
             summary { "Filters" @if active > 0 { " " span.badge { (active) } } }
             form method="get" action="/" {
                 @for field in FIELDS.iter().filter(|field| field.name != "before") {

@@ -96,7 +96,7 @@ fn title(record: &StoredRecord, fact: Option<&Fact>) -> Markup {
         Some(Fact::MessageSent { .. }) => html! { "The reply is out" },
         Some(Fact::MessageUndeliverable { .. }) => html! { "The reply could not be delivered" },
         Some(Fact::PolicyDecided { action, resource, outcome, .. }) => html! {
-            "Policy: " (pieces(&[verdict(*outcome)])) (asked(action)) " " b { (Line(resource)) }
+            "Policy: " (pieces(&[verdict(*outcome)])) "– " (asked(action)) " " b { (Line(resource)) }
         },
         Some(Fact::ToolStarted { tool, .. }) => html! { "Tool " b { (Line(tool.as_str())) } " started" },
         Some(Fact::ToolFinished { tool, outcome, .. }) => html! {
@@ -118,11 +118,16 @@ fn title(record: &StoredRecord, fact: Option<&Fact>) -> Markup {
 
 fn asked(action: &str) -> &str {
     match action {
-        "receive_message" => "to talk on",
-        "call_model" => "to ask the model",
-        "call_tool" => "to use the tool",
+        "receive_message" => "talk on",
+        "call_model" => "ask the model",
+        "call_tool" => "use the tool",
         other => other,
     }
+}
+
+/// Whether a reason is only the names of the rules, which are shown as links.
+fn says_no_more(reason: &str, policies: &[String]) -> bool {
+    !policies.is_empty() && reason == format!("allowed by {}", policies.join(", "))
 }
 
 /// The details of a step.
@@ -130,7 +135,7 @@ fn told(fact: Fact) -> Markup {
     match fact {
         Fact::MessageReceived { text, .. } | Fact::MessageSent { text, .. } => content("said", &text),
         Fact::PolicyDecided { policies, reason, arguments, taint, micros: took, outcome, .. } => html! {
-            @if !reason.is_empty() { p.reason data-tone=(verdict(outcome).0.class()) { (Line(&reason)) } }
+            @if !reason.is_empty() && !says_no_more(&reason, &policies) { p.reason data-tone=(verdict(outcome).0.class()) { (Line(&reason)) } }
             p.dim {
                 @if policies.is_empty() { "by no rule: what no rule allows is denied" }
                 @else { "by " @for policy in &policies { (same("policy", policy, policy)) " " } }
@@ -170,7 +175,7 @@ fn content(class: &str, text: &Content) -> Markup {
         @match &text.text {
             Some(words) if !words.is_empty() => { pre class=(class) { (Block(words)) } },
             _ if text.bytes == 0 => {},
-            _ => { p.dim { "the words are not kept, " (text.bytes) " bytes" } },
+            _ => { p.dim { (class) ": the words are not kept, " (text.bytes) " bytes" } },
         }
     }
 }
