@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use provision::Provision;
 
-use crate::{chat, health, policy, tail, tools};
+use crate::{audit, chat, health, policy, tools, web};
 
 /// Talk to Nachos, see what it did and why, and how it is.
 #[derive(Debug, Parser)]
@@ -29,7 +29,7 @@ pub(crate) enum Command {
     Chat(chat::Args),
     /// What was done, for whom, and which rule allowed it.
     #[command(subcommand)]
-    Audit(AuditCommand),
+    Audit(audit::Command),
     /// The components: which run, since when, and how they are.
     Status(health::StatusArgs),
     /// Everything that every component watches about itself, and what to do where something is wrong.
@@ -42,18 +42,14 @@ pub(crate) enum Command {
     /// Connecting Slack.
     #[command(subcommand)]
     Slack(SlackCommand),
+    /// The audit log as a page in a browser.
+    #[command(subcommand)]
+    Web(web::Command),
     /// This tool's version.
     Version,
     /// Make keys and streams, keep secrets; the launcher does this.
     #[command(subcommand)]
     Provision(Provision),
-}
-
-/// What can be asked of the audit log.
-#[derive(Debug, Subcommand)]
-pub(crate) enum AuditCommand {
-    /// The newest records; with -f also those to come.
-    Tail(tail::Args),
 }
 
 /// What can be asked of policy.

@@ -7,6 +7,7 @@
 //! and width is decided in [`out`]; a command that fails says what to do next ([`failure`]).
 
 mod args;
+mod audit;
 mod chat;
 mod clean;
 mod clock;
@@ -16,8 +17,8 @@ mod out;
 mod policy;
 mod session;
 mod slack;
-mod tail;
 mod tools;
+mod web;
 
 use std::io;
 use std::process::ExitCode;
@@ -25,7 +26,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::args::{Arguments, AuditCommand, Command, PolicyCommand, SlackCommand};
+use crate::args::{Arguments, Command, PolicyCommand, SlackCommand};
 use crate::failure::{Ending, Failure, INTERRUPTED};
 use crate::out::Out;
 use crate::session::Session;
@@ -77,11 +78,12 @@ async fn carry_out(arguments: Arguments) -> Result<Ending, Failure> {
     let session = Session::new(arguments.config);
     match arguments.command {
         Command::Chat(args) => chat::run(session, out, args).await,
-        Command::Audit(AuditCommand::Tail(args)) => tail::run(session, out, args).await,
+        Command::Audit(command) => audit::run(session, out, command).await,
         Command::Status(args) => health::status(session, out, args).await,
         Command::Doctor => health::doctor(session, out).await,
         Command::Tools(args) => tools::run(session, out, args).await,
         Command::Policy(PolicyCommand::Check(args)) => policy::run(session, out, args).await,
+        Command::Web(command) => web::run(session, out, command).await,
         Command::Slack(SlackCommand::Manifest) => slack::manifest(out),
         Command::Version => say(out, &format!("nachos {}", env!("CARGO_PKG_VERSION"))),
         Command::Provision(what) => say(out, what.run().await?.trim_end()),

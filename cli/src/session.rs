@@ -21,11 +21,25 @@ const CONNECT_SECONDS: u64 = 5;
 pub(crate) struct Config {
     /// The key that signs what the user writes, PKCS#8 PEM.
     pub(crate) origin_key: PathBuf,
+    /// The public key that checkpoints of the audit log must be signed with.
+    pub(crate) checkpoint_key: PathBuf,
+    /// The second store of checkpoints, outside the bus.
+    pub(crate) checkpoints: PathBuf,
+    /// The folder with the sealed archive files of the audit log.
+    pub(crate) archive: PathBuf,
+    /// Keys of witnesses who sign checkpoints too, as C2SP verifier keys.
+    pub(crate) witnesses: Vec<String>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { origin_key: "/keys/origin.key".into() }
+        Self {
+            origin_key: "/keys/origin.key".into(),
+            checkpoint_key: "/keys/checkpoint.pub".into(),
+            checkpoints: "/checkpoints/checkpoints.jsonl".into(),
+            archive: "/archive".into(),
+            witnesses: Vec::new(),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The filters of `nachos audit tail` as the command line says them.
+//! Which records are meant, as the command line of `nachos audit` says it.
 
 use jiff::Timestamp;
 use proto::audit::{FACTS, Filter};
@@ -8,9 +8,9 @@ use crate::clock;
 use crate::failure::Failure;
 
 /// What the command line says; all given conditions must hold.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Filters")]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// Only this type, such as policy.decided or tool.*; may be repeated.
     #[arg(long = "type", value_name = "TYPE")]
     types: Vec<String>,
@@ -23,8 +23,8 @@ pub(super) struct Args {
     /// Only of this trace, or of those that begin so.
     #[arg(long, value_name = "HEX")]
     trace: Option<String>,
-    /// Only on behalf of this principal, such as cli/local or slack/T1/*.
-    #[arg(long)]
+    /// Only on behalf of this user, such as cli/local or slack/T1/*.
+    #[arg(long, visible_alias = "user", value_name = "CHANNEL/TEAM/USER")]
     principal: Option<String>,
     /// Only of this channel.
     #[arg(long)]
@@ -51,9 +51,9 @@ pub(super) struct Args {
 
 impl Args {
     /// The filter; times are counted from `now`.
-    pub(super) fn into_filter(self, now: Timestamp) -> Result<Filter, Failure> {
+    pub(crate) fn into_filter(self, now: Timestamp) -> Result<Filter, Failure> {
         let time = |text: Option<String>| text.map(|text| clock::parse(&text, now)).transpose();
-        let usage = |message: String| Failure::new(message, "nachos audit tail --help shows the filters");
+        let usage = |message: String| Failure::new(message, "nachos audit query --help shows the filters");
         self.types.iter().try_for_each(|wanted| known_type(wanted)).map_err(usage)?;
         if let Some(trace) = &self.trace {
             hex(trace).map_err(usage)?;

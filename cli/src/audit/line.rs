@@ -40,6 +40,13 @@ pub(super) fn render(paint: Paint, record: &StoredRecord, now: Timestamp, zone: 
     fit(paint, pieces)
 }
 
+/// The titles of the columns.
+pub(super) fn heading() -> String {
+    let columns = [("time", TIME), ("component", COMPONENT), ("type", KIND), ("trace", TRACE), ("for", 9)];
+    let titles: String = columns.iter().map(|(title, width)| format!("{}  ", pad(title, *width))).collect();
+    format!("{titles}what")
+}
+
 fn text(record: &Value, key: &str) -> Option<String> {
     record.get(key).and_then(Value::as_str).map(str::to_owned)
 }
@@ -184,7 +191,12 @@ mod tests {
                     message: run,
                     conversation: "c".into(),
                     posted: None,
-                    text: Content::of_text("It is 14:03.", ContentMode::Digest),
+                    text: Content {
+                        digest: "hmac-sha256:ada2ea4349f2c935".into(),
+                        text: None,
+                        salt: None,
+                        ..Content::of_text("It is 14:03.", ContentMode::Digest)
+                    },
                 },
             ),
         ];
@@ -198,7 +210,7 @@ mod tests {
                 14:03:07.123  tools-wasm     tool.finished      1a2b3c4d  cli/local  clock ok 1.2 ms {"time":"23:03"}
                 14:03:07.123  llm-proxy      model.answered     1a2b3c4d  cli/local  demo “It is 14:03.” (offline, 1.2 ms, 120 + 14 tokens)
                 14:03:07.123  gateway        turn.finished      1a2b3c4d  cli/local  answered (2 model calls, 1 tool call, 240 + 28 tokens)
-                14:03:07.123  cli            message.sent       1a2b3c4d  cli/local  sha256:ada2ea4349f2…, 12 bytes
+                14:03:07.123  cli            message.sent       1a2b3c4d  cli/local  hmac-sha256:ada2ea4349f2…, 12 bytes
             "#]],
         );
     }

@@ -1,21 +1,17 @@
 //! `nachos audit tail`: the newest records, and with `-f` those to come.
 
-mod describe;
-mod filter;
-mod line;
-
 use std::time::Duration;
 
 use bus::{Bus, CallError, Chunks};
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
-use proto::audit::{Filter, MAX_QUERY, Query, StoredRecord, Tail, TailChunk};
+use proto::audit::{Filter, MAX_QUERY, Query, Tail, TailChunk};
 use tokio::time::sleep;
 
-use crate::clean;
-use crate::clock;
+use super::ask::{ask, no_answer};
+use super::printer::{Form, Printer};
+use super::{filter, note, records};
 use crate::failure::{Ending, Failure};
-use crate::out::{Out, Style};
+use crate::out::Out;
 use crate::session::Session;
 
 /// Records shown where nobody says how many.
@@ -45,14 +41,14 @@ pub(crate) struct Args {
 pub(crate) async fn run(session: Session, out: Out, args: Args) -> Result<Ending, Failure> {
     let filter = args.filter.into_filter(Timestamp::now())?;
     let bus = session.connect().await?;
-    let mut printer = Printer { out, json: args.json, zone: clock::zone(), printed: false };
+    let mut printer = Printer::new(out, if args.json { Form::Json } else { Form::Lines });
     let everything = args.number.is_none() && filter.since.is_some();
     let seen = if everything {
         show_all(&bus, &filter, &mut printer).await?
     } else {
         show_newest(&bus, &filter, args.number.unwrap_or(DEFAULT_COUNT), &mut printer).await?
     };
-    if !printer.printed && !args.follow {
+    if printer.printed == 0 && !args.follow {
         note("no record matches")?;
     }
     if args.follow {
@@ -63,26 +59,14 @@ pub(crate) async fn run(session: Session, out: Out, args: Args) -> Result<Ending
 
 async fn show_newest(bus: &Bus, filter: &Filter, limit: u32, printer: &mut Printer) -> Result<u64, Failure> {
     let query = Query { v: proto::VERSION, filter: filter.clone(), after: None, limit, newest: true };
-    let page = bus.request(Bus::new_trace(), &query).await.map_err(no_answer)?;
+    let page = ask(bus, &query).await?;
     printer.records(&page.records)?;
     Ok(page.indexed)
 }
 
 /// Page after page, from the oldest.
 async fn show_all(bus: &Bus, filter: &Filter, printer: &mut Printer) -> Result<u64, Failure> {
-    let mut query = Query { v: proto::VERSION, filter: filter.clone(), after: None, limit: MAX_QUERY, newest: false };
-    loop {
-        let page = bus.request(Bus::new_trace(), &query).await.map_err(no_answer)?;
-        printer.records(&page.records)?;
-        query.after = page.records.last().map(|record| record.seq);
-        if !page.more || query.after.is_none() {
-            return Ok(page.indexed);
-        }
-    }
-}
-
-fn no_answer(error: CallError) -> Failure {
-    Failure::from(error).context("the audit service did not answer")
+    records::oldest(bus, filter, None, |page| printer.records(&page.records)).await
 }
 
 /// Shows what comes after `seen`. The service ends a tail now and then; what broke is asked for anew, from the last record seen.
@@ -130,33 +114,4 @@ async fn follow_one(
         }
     }
     Ok(None)
-}
-
-fn note(text: &str) -> Result<(), Failure> {
-    let mut err = Out::stderr();
-    let text = err.paint().with(Style::Dim, &clean::line(text));
-    Ok(err.line(&text)?)
-}
-
-struct Printer {
-    out: Out,
-    json: bool,
-    zone: TimeZone,
-    printed: bool,
-}
-
-impl Printer {
-    fn records(&mut self, records: &[StoredRecord]) -> Result<(), Failure> {
-        records.iter().try_for_each(|record| self.record(record))
-    }
-
-    fn record(&mut self, record: &StoredRecord) -> Result<(), Failure> {
-        let line = if self.json {
-            clean::json(&serde_json::to_string(record).map_err(anyhow::Error::new)?)
-        } else {
-            line::render(self.out.paint(), record, Timestamp::now(), &self.zone)
-        };
-        self.printed = true;
-        Ok(self.out.line(&line)?)
-    }
 }

@@ -131,7 +131,7 @@ fn shown(content: &Content) -> Piece {
 
 /// Where records hold no content: enough of the digest to compare by eye.
 fn unseen(content: &Content) -> Piece {
-    let short: String = content.digest.chars().take("sha256:".len() + 12).collect();
+    let short: String = content.digest.chars().take("hmac-sha256:".len() + 12).collect();
     dim(format!("{short}…, {} bytes", content.bytes))
 }
 
