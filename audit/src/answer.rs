@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::Follow;
+use crate::contents::Contents;
 use crate::index::Index;
 use crate::select::Span;
 
@@ -27,21 +28,22 @@ const MAX_TAILS: usize = 64;
 const TAIL_PAGE: u32 = 100;
 
 /// Serves `nachos.audit.query` and `nachos.audit.tail`.
-pub(crate) async fn start(bus: &Bus, index: Index, follow: Follow) -> Result<(), BusError> {
+pub(crate) async fn start(bus: &Bus, index: Index, contents: Contents, follow: Follow) -> Result<(), BusError> {
     let tails = Arc::new(Semaphore::new(MAX_TAILS));
-    let (pages, progress) = (index.clone(), follow.clone());
+    let shelf = Shelf { index, contents };
+    let (pages, progress) = (shelf.clone(), follow.clone());
     bus.serve(move |call: Call<Query>| {
-        let (index, progress) = (pages.clone(), progress.borrow().upto());
-        async move { query(&index, progress, call).await }
+        let (shelf, progress) = (pages.clone(), progress.borrow().upto());
+        async move { query(&shelf, progress, call).await }
     })
     .await?;
     let stopping = bus.clone();
     bus.serve_stream(move |call: Call<Tail>, replies| {
-        let (index, follow, tails, bus) = (index.clone(), follow.clone(), tails.clone(), stopping.clone());
+        let (shelf, follow, tails, bus) = (shelf.clone(), follow.clone(), tails.clone(), stopping.clone());
         async move {
             let _place = tails.try_acquire_owned().map_err(|_| too_many())?;
             tokio::select! {
-                ended = tail(&index, follow, &call.body, &replies) => ended,
+                ended = tail(&shelf, follow, &call.body, &replies) => ended,
                 () = sleep(TAIL_LIFETIME) => Ok(()),
                 () = bus.stopping() => Ok(()),
             }
@@ -50,12 +52,27 @@ pub(crate) async fn start(bus: &Bus, index: Index, follow: Follow) -> Result<(),
     .await
 }
 
-async fn query(index: &Index, indexed: u64, call: Call<Query>) -> Result<Page, Refusal> {
+/// Records and the texts beside them.
+#[derive(Clone)]
+struct Shelf {
+    index: Index,
+    contents: Contents,
+}
+
+impl Shelf {
+    async fn select(&self, filter: &Filter, span: Span) -> sqlx::Result<Vec<StoredRecord>> {
+        let mut records = self.index.select(filter, span).await?;
+        self.contents.attach_to(&mut records).await?;
+        Ok(records)
+    }
+}
+
+async fn query(shelf: &Shelf, indexed: u64, call: Call<Query>) -> Result<Page, Refusal> {
     let Query { filter, after, limit, newest, .. } = call.body;
     let limit = limit.clamp(1, MAX_QUERY);
     // One more than asked tells whether there are more.
     let span = Span { after: after.unwrap_or(0), upto: indexed, limit: limit + 1, newest };
-    let found = timeout_at(call.deadline, index.select(&filter, span)).await.map_err(|_| too_slow())?;
+    let found = timeout_at(call.deadline, shelf.select(&filter, span)).await.map_err(|_| too_slow())?;
     let mut records = found.map_err(|error| unreadable(&error))?;
     let more = records.len() > limit as usize;
     if more && newest {
@@ -66,13 +83,13 @@ async fn query(index: &Index, indexed: u64, call: Call<Query>) -> Result<Page, R
 }
 
 /// Sends what is there, waits for more, and so on. It reads the index each time and so can fall behind without missing a record.
-async fn tail(index: &Index, mut follow: Follow, tail: &Tail, replies: &Replies<TailChunk>) -> Result<(), Refusal> {
+async fn tail(shelf: &Shelf, mut follow: Follow, tail: &Tail, replies: &Replies<TailChunk>) -> Result<(), Refusal> {
     let mut seen = tail.after;
     let mut quiet_until = Instant::now() + IDLE;
     loop {
         let upto = follow.borrow_and_update().upto();
         while seen < upto {
-            let (records, next) = next_page(index, &tail.filter, seen, upto).await?;
+            let (records, next) = next_page(shelf, &tail.filter, seen, upto).await?;
             for record in records {
                 quiet_until = Instant::now() + IDLE;
                 if replies.send(&TailChunk::Record(record)).await.is_err() {
@@ -95,9 +112,9 @@ async fn tail(index: &Index, mut follow: Follow, tail: &Tail, replies: &Replies<
 }
 
 /// The next records that match, and up to which number that is all of them.
-async fn next_page(index: &Index, filter: &Filter, after: u64, upto: u64) -> Result<(Vec<StoredRecord>, u64), Refusal> {
+async fn next_page(shelf: &Shelf, filter: &Filter, after: u64, upto: u64) -> Result<(Vec<StoredRecord>, u64), Refusal> {
     let span = Span { after, upto, limit: TAIL_PAGE, newest: false };
-    let records = index.select(filter, span).await.map_err(|error| unreadable(&error))?;
+    let records = shelf.select(filter, span).await.map_err(|error| unreadable(&error))?;
     let full = records.len() == TAIL_PAGE as usize;
     let last = records.last().map(|record| record.seq);
     Ok((records, last.filter(|_| full).unwrap_or(upto)))

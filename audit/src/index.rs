@@ -3,21 +3,24 @@
 //! Only this file knows that it is SQLite. It is an index and no record: the stream is what counts, and a row that is here twice or
 //! late changes nothing.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
 use proto::audit::{Filter, StoredRecord};
+use proto::seal::{NodeHash, Subjects};
 use serde_json::Value;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
-use sqlx::{Row as _, SqlSafeStr as _, Sqlite, Transaction};
+use sqlx::{QueryBuilder, Row as _, SqlSafeStr as _, Sqlite, Transaction};
+use uuid::Uuid;
 
 use crate::progress::Progress;
-use crate::row::Row;
+use crate::row::{Facts, Row};
 use crate::select::{Span, number, statement};
 
 /// One connection writes; the others answer questions meanwhile. Each is a thread and a page cache of 2 MB.
@@ -27,7 +30,10 @@ const CONNECTIONS: u32 = 4;
 const BUSY_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The migrations, oldest first. One that was released is never changed.
-const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "records", include_str!("../migrations/0001_records.sql"))];
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1, "records", include_str!("../migrations/0001_records.sql")),
+    (2, "leaves", include_str!("../migrations/0002_leaves.sql")),
+];
 
 /// The index.
 #[derive(Debug, Clone)]
@@ -85,14 +91,92 @@ impl Index {
         Ok(after)
     }
 
-    /// Stores how far the index is, after a hole was given up.
+    /// Leaves after `after`, in stream order, as far as they follow one another and at most `limit`.
     ///
     /// # Errors
-    /// The index cannot be written.
-    pub async fn save(&self, progress: &Progress) -> sqlx::Result<()> {
-        let mut transaction = self.pool.begin().await?;
-        save_progress(&mut transaction, progress).await?;
-        transaction.commit().await
+    /// The index cannot be read.
+    pub async fn leaves(&self, after: u64, upto: u64, limit: u32) -> sqlx::Result<Vec<NodeHash>> {
+        let rows: Vec<(i64, Vec<u8>)> =
+            sqlx::query_as("SELECT seq, leaf FROM records WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?")
+                .bind(number(after))
+                .bind(number(upto))
+                .bind(limit)
+                .fetch_all(&self.pool)
+                .await?;
+        let follows = rows.into_iter().zip(after + 1..).take_while(|((seq, _), next)| seq.unsigned_abs() == *next);
+        Ok(follows.map_while(|((_, leaf), _)| leaf.try_into().ok().map(NodeHash)).collect())
+    }
+
+    /// Whole rows after `after`, in stream order.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn rows(&self, after: u64, upto: u64, limit: u64) -> sqlx::Result<Vec<Row>> {
+        let rows = sqlx::query("SELECT * FROM records WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?")
+            .bind(number(after))
+            .bind(number(upto))
+            .bind(number(limit))
+            .fetch_all(&self.pool)
+            .await?;
+        let mut found: Vec<Row> = rows.iter().map(whole).collect::<sqlx::Result<_>>()?;
+        let policies: Vec<(i64, String)> =
+            sqlx::query_as("SELECT seq, policy FROM deciding_policies WHERE seq > ? AND seq <= ?")
+                .bind(number(after))
+                .bind(number(found.last().map_or(after, |row| row.seq)))
+                .fetch_all(&self.pool)
+                .await?;
+        let mut by_seq: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();
+        for (seq, policy) in policies {
+            by_seq.entry(seq.unsigned_abs()).or_default().insert(policy);
+        }
+        for row in &mut found {
+            row.facts.policies = by_seq.remove(&row.seq).unwrap_or_default().into_iter().collect();
+        }
+        Ok(found)
+    }
+
+    /// The number of the record with this id.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn number_of(&self, id: Uuid) -> sqlx::Result<Option<u64>> {
+        let found: Option<i64> = sqlx::query_scalar("SELECT seq FROM records WHERE id = ? ORDER BY seq LIMIT 1")
+            .bind(id.to_string())
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(found.map(i64::unsigned_abs))
+    }
+
+    /// Number, component and id of the records with texts that `whose` means.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn records_of(&self, whose: &Subjects, before: Option<Timestamp>) -> sqlx::Result<Vec<(String, String)>> {
+        let (column, wanted) = match whose {
+            Subjects::Principal(principal) => ("principal", principal.clone()),
+            Subjects::Session(session) => ("session", session.clone()),
+            Subjects::Turn(turn) => ("turn", turn.to_string()),
+            Subjects::Record(record) => ("id", record.to_string()),
+        };
+        let mut sql = QueryBuilder::<Sqlite>::new("SELECT component, id FROM records WHERE id IS NOT NULL AND ");
+        sql.push(column).push(" = ").push_bind(wanted);
+        if let Some(before) = before {
+            sql.push(" AND stored < ").push_bind(before.as_microsecond());
+        }
+        sql.build_query_as().fetch_all(&self.pool).await
+    }
+
+    /// The last number stored before this time, if all before it are in the index.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn last_before(&self, time: Timestamp) -> sqlx::Result<u64> {
+        let first_after: Option<i64> = sqlx::query_scalar("SELECT MIN(seq) FROM records WHERE stored >= ?")
+            .bind(time.as_microsecond())
+            .fetch_one(&self.pool)
+            .await?;
+        let last: Option<i64> = sqlx::query_scalar("SELECT MAX(seq) FROM records").fetch_one(&self.pool).await?;
+        Ok(first_after.map_or(last.unwrap_or(0), |seq| seq - 1).unsigned_abs())
     }
 
     /// The records of `span` that match, in stream order.
@@ -137,11 +221,11 @@ async fn insert_row(transaction: &mut Transaction<'_, Sqlite>, row: &Row) -> sql
     let facts = &row.facts;
     let done = sqlx::query(
         "INSERT OR IGNORE INTO records
-         (seq, stored, component, type, id, session, turn, trace, principal, channel, tool, outcome, raw)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         (seq, stored, component, type, id, session, turn, trace, principal, channel, tool, outcome, raw, time_ns, subject, leaf)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(number(row.seq))
-    .bind(row.stored)
+    .bind(row.stored())
     .bind(&row.component)
     .bind(&facts.kind)
     .bind(&facts.id)
@@ -152,7 +236,10 @@ async fn insert_row(transaction: &mut Transaction<'_, Sqlite>, row: &Row) -> sql
     .bind(&facts.channel)
     .bind(&facts.tool)
     .bind(&facts.outcome)
-    .bind(&row.raw)
+    .bind(row.raw.as_slice())
+    .bind(row.time_ns)
+    .bind(&row.subject)
+    .bind(row.leaf.0.as_slice())
     .execute(&mut **transaction)
     .await?;
     let new = done.rows_affected() == 1;
@@ -184,11 +271,36 @@ async fn save_progress(transaction: &mut Transaction<'_, Sqlite>, progress: &Pro
 
 /// What is no JSON object with a type is shown as the text that it is.
 fn stored(row: &SqliteRow) -> sqlx::Result<StoredRecord> {
-    let raw: String = row.try_get("raw")?;
+    let raw: Vec<u8> = row.try_get_unchecked("raw")?;
     Ok(StoredRecord {
         seq: row.try_get::<i64, _>("seq")?.unsigned_abs(),
         stored: Timestamp::from_microsecond(row.try_get("stored")?).unwrap_or_default(),
         component: row.try_get("component")?,
-        record: serde_json::from_str(&raw).unwrap_or(Value::String(raw)),
+        record: serde_json::from_slice(&raw)
+            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&raw).into_owned())),
+    })
+}
+
+fn whole(row: &SqliteRow) -> sqlx::Result<Row> {
+    let leaf: Vec<u8> = row.try_get("leaf")?;
+    Ok(Row {
+        seq: row.try_get::<i64, _>("seq")?.unsigned_abs(),
+        time_ns: row.try_get("time_ns")?,
+        subject: row.try_get("subject")?,
+        component: row.try_get("component")?,
+        facts: Facts {
+            kind: row.try_get("type")?,
+            id: row.try_get("id")?,
+            session: row.try_get("session")?,
+            turn: row.try_get("turn")?,
+            trace: row.try_get("trace")?,
+            principal: row.try_get("principal")?,
+            channel: row.try_get("channel")?,
+            tool: row.try_get("tool")?,
+            outcome: row.try_get("outcome")?,
+            policies: Vec::new(),
+        },
+        raw: row.try_get_unchecked("raw")?,
+        leaf: NodeHash(leaf.try_into().unwrap_or_default()),
     })
 }

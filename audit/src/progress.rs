@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a hole is waited for. A delivery that was not acknowledged comes again after the consumer's ack wait of 10 s; three of
-/// those later it will not come, and everything behind it must not stay hidden for ever.
-pub const HOLE_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a hole is waited for before the stream itself is asked. What an earlier process took and did not acknowledge comes again
+/// only after the consumer's ack wait of 10 s; everything behind it must not stay hidden that long.
+pub const HOLE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The complete part of the index and what lies beyond the first hole.
 #[derive(Debug, Clone, Default)]
@@ -40,25 +40,17 @@ impl Progress {
         }
     }
 
-    /// Gives up a hole that is older than [`HOLE_PATIENCE`]. Returns the numbers given up, first and last.
-    pub fn settle(&mut self, now: Instant) -> Option<(u64, u64)> {
-        let next = self.ahead.first().copied();
-        let Some(next) = next else {
+    /// The numbers that have been waited for longer than [`HOLE_PATIENCE`], first and last.
+    pub fn overdue(&mut self, now: Instant) -> Option<(u64, u64)> {
+        let Some(next) = self.ahead.first().copied() else {
             self.hole_since = None;
             return None;
         };
         let since = *self.hole_since.get_or_insert(now);
-        if now.duration_since(since) < HOLE_PATIENCE {
-            return None;
-        }
-        let given_up = (self.upto + 1, next - 1);
-        self.upto = next - 1;
-        self.hole_since = None;
-        self.close_up();
-        Some(given_up)
+        (now.duration_since(since) >= HOLE_PATIENCE).then_some((self.upto + 1, next - 1))
     }
 
-    /// Every record up to this one is in the index, or was given up.
+    /// Every record up to this one is in the index.
     pub fn upto(&self) -> u64 {
         self.upto
     }
@@ -66,11 +58,6 @@ impl Progress {
     /// Rows in the index.
     pub fn held(&self) -> u64 {
         self.held
-    }
-
-    /// Records below [`Self::upto`] that the index does not have.
-    pub fn missing(&self) -> u64 {
-        (self.upto + self.ahead.len() as u64).saturating_sub(self.held)
     }
 
     fn close_up(&mut self) {
@@ -91,33 +78,20 @@ mod tests {
         for seq in [1, 2, 4, 5] {
             progress.add(seq);
         }
-        assert_eq!((progress.upto(), progress.missing()), (2, 0));
+        assert_eq!(progress.upto(), 2);
         progress.add(3);
         assert_eq!((progress.upto(), progress.held()), (5, 5));
     }
 
     #[test]
-    fn a_hole_that_stays_is_given_up_and_counted() {
+    fn a_hole_that_stays_is_asked_for() {
         let mut progress = Progress::resume(2, 5, [4, 5, 8]);
         let start = Instant::now();
-        assert_eq!(progress.settle(start), None);
-        assert_eq!(progress.settle(start + HOLE_PATIENCE), Some((3, 3)));
-        assert_eq!((progress.upto(), progress.missing()), (5, 1));
-        let later = start + HOLE_PATIENCE;
-        assert_eq!(progress.settle(later), None);
-        assert_eq!(progress.settle(later + HOLE_PATIENCE), Some((6, 7)));
-        assert_eq!(progress.upto(), 8);
-    }
-
-    #[test]
-    fn what_was_given_up_and_comes_after_all_is_no_longer_missing() {
-        let mut progress = Progress::resume(0, 0, []);
+        assert_eq!(progress.overdue(start), None);
+        assert_eq!(progress.overdue(start + HOLE_PATIENCE), Some((3, 3)));
         progress.add(3);
-        let start = Instant::now();
-        progress.settle(start);
-        progress.settle(start + HOLE_PATIENCE);
-        assert_eq!((progress.upto(), progress.missing()), (3, 2));
-        progress.add(1);
-        assert_eq!((progress.upto(), progress.missing()), (3, 1));
+        assert_eq!(progress.upto(), 5);
+        assert_eq!(progress.overdue(start + HOLE_PATIENCE), None, "the next hole has a patience of its own");
+        assert_eq!(progress.overdue(start + 2 * HOLE_PATIENCE), Some((6, 7)));
     }
 }

@@ -1,7 +1,13 @@
 //! What the index keeps of one record: a pure reading of its JSON into columns.
 
+use ledger::leaf;
+use proto::Component;
+use proto::seal::{Body, NodeHash, RawRecord};
 use proto::trace::Trace;
 use serde_json::Value;
+
+/// What the subject of every record begins with.
+const SUBJECT: &str = "nachos.audit.log.";
 
 /// The type under which a record is filed whose bytes are no CloudEvent. It is never dropped: somebody published it.
 pub const UNREADABLE: &str = "unreadable";
@@ -11,15 +17,22 @@ pub const UNREADABLE: &str = "unreadable";
 pub struct Row {
     /// The record's number in the stream.
     pub seq: u64,
-    /// When the stream stored it, in microseconds since 1970.
-    pub stored: i64,
+    /// When the stream stored it, in nanoseconds since 1970.
+    pub time_ns: i64,
+    /// The subject.
+    pub subject: String,
     /// Who published it, from the subject.
     pub component: String,
     /// What its body says.
     pub facts: Facts,
     /// The body as it was published.
-    pub raw: String,
+    pub raw: Vec<u8>,
+    /// The leaf of the tree.
+    pub leaf: NodeHash,
 }
+
+/// The type of the row in the place of a record that the stream confirmed not to hold any more.
+pub const MISSING: &str = "missing";
 
 /// The columns that come from the body, and so are worth what its publisher is worth.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -48,16 +61,57 @@ pub struct Facts {
 
 impl Row {
     /// Reads a record.
-    pub fn new(seq: u64, stored: i64, component: &str, payload: &[u8]) -> Self {
-        let raw = String::from_utf8_lossy(payload).into_owned();
-        let facts = serde_json::from_str(&raw).ok().and_then(|body| Facts::of(&body));
-        Self { seq, stored, component: component.to_owned(), facts: facts.unwrap_or_else(Facts::unreadable), raw }
+    pub fn new(record: &RawRecord) -> Self {
+        let component = record.subject.strip_prefix(SUBJECT).filter(|name| name.parse::<Component>().is_ok());
+        let body = record.body.as_bytes();
+        let facts = serde_json::from_slice(body).ok().and_then(|body| Facts::of(&body));
+        Self {
+            seq: record.seq,
+            time_ns: record.time_ns,
+            subject: record.subject.clone(),
+            component: component.unwrap_or("unknown").to_owned(),
+            facts: facts.unwrap_or_else(|| Facts::of_type(UNREADABLE)),
+            raw: body.to_vec(),
+            leaf: leaf::hash(record),
+        }
+    }
+
+    /// In the place of a record that is gone from the stream.
+    pub fn missing(seq: u64) -> Self {
+        Self {
+            seq,
+            time_ns: 0,
+            subject: String::new(),
+            component: "unknown".to_owned(),
+            facts: Facts::of_type(MISSING),
+            raw: Vec::new(),
+            leaf: leaf::missing(seq),
+        }
+    }
+
+    /// The record that it is a row of.
+    pub fn record(&self) -> RawRecord {
+        let body = Body::new(self.raw.clone());
+        RawRecord { seq: self.seq, time_ns: self.time_ns, subject: self.subject.clone(), body }
+    }
+
+    /// When the stream stored it, in microseconds since 1970.
+    pub fn stored(&self) -> i64 {
+        self.time_ns.div_euclid(1000)
+    }
+
+    /// Whether it is sealed at once: something was refused, or a human decided.
+    pub fn is_urgent(&self) -> bool {
+        let decided = self.facts.kind == "policy.decided" && self.facts.outcome.as_deref() != Some("allow");
+        decided
+            || ["tool.refused", "component.denied"].contains(&&*self.facts.kind)
+            || self.facts.kind.starts_with("approval.")
     }
 }
 
 impl Facts {
-    fn unreadable() -> Self {
-        Self { kind: UNREADABLE.to_owned(), ..Self::default() }
+    fn of_type(kind: &str) -> Self {
+        Self { kind: kind.to_owned(), ..Self::default() }
     }
 
     /// The columns of a CloudEvent of any type, known to this release or not; `None` if it has no type.
@@ -120,8 +174,13 @@ mod tests {
 
     use super::*;
 
+    fn row(component: &str, payload: &[u8]) -> Row {
+        let subject = format!("nachos.audit.log.{component}");
+        Row::new(&RawRecord { seq: 1, time_ns: 2000, subject, body: Body::new(payload.to_vec()) })
+    }
+
     fn facts(body: &Value) -> Facts {
-        Row::new(1, 2, "policy", body.to_string().as_bytes()).facts
+        row("policy", body.to_string().as_bytes()).facts
     }
 
     #[test]
@@ -164,12 +223,26 @@ mod tests {
     }
 
     #[test]
+    fn what_was_refused_is_sealed_at_once() {
+        let urgent = |kind: &str, outcome: &str| {
+            row("policy", json!({"type": kind, "data": {"outcome": outcome}}).to_string().as_bytes()).is_urgent()
+        };
+        assert!(urgent("policy.decided", "deny") && urgent("policy.decided", "ask") && urgent("tool.refused", ""));
+        assert!(!urgent("policy.decided", "allow") && !urgent("tool.finished", "failed"));
+    }
+
+    #[test]
+    fn a_subject_that_names_no_component_is_nobodys() {
+        assert_eq!(row("somebody", b"{}").component, "unknown");
+    }
+
+    #[test]
     fn what_is_no_cloud_event_is_kept_as_text() {
         for payload in [&b"not json"[..], b"\xff\xfe", b"{}", b"[1]", b"{\"type\":7}", b""] {
-            let row = Row::new(1, 2, "gateway", payload);
-            assert_eq!(row.facts, Facts::unreadable());
-            assert_eq!(row.component, "gateway");
-            assert_eq!(row.raw, String::from_utf8_lossy(payload));
+            let row = row("gateway", payload);
+            assert_eq!(row.facts, Facts::of_type(UNREADABLE));
+            assert_eq!((row.component.as_str(), row.raw.as_slice()), ("gateway", payload));
+            assert_eq!(leaf::hash(&row.record()), row.leaf);
         }
     }
 }

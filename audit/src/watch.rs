@@ -32,16 +32,13 @@ pub(crate) async fn run(bus: Bus, index: Index, follow: Follow) {
 }
 
 async fn size(index: &Index, progress: &Progress) -> Condition {
-    let missing = progress.missing();
     let (ok, detail) = match index.bytes().await {
         Err(error) => (false, format!("cannot be read: {error}")),
-        Ok(_) if missing > 0 => {
-            (false, format!("{missing} of {} records of the stream are not in it", progress.upto()))
-        }
         Ok(bytes) => (true, format!("{} records, {}", progress.held(), mebibytes(bytes))),
     };
     let hint = (!ok).then(|| {
-        "the stream still holds every record; to index them, stop audit and restore its volume audit-data".to_owned()
+        "the stream still holds every record: remove index.db from the volume audit-data, and it is made anew"
+            .to_owned()
     });
     Condition { name: "index".to_owned(), ok, detail, hint }
 }

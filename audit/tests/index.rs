@@ -8,6 +8,7 @@ use audit::progress::Progress;
 use audit::row::Row;
 use audit::select::Span;
 use proto::audit::Filter;
+use proto::seal::{Body, RawRecord};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -22,7 +23,12 @@ fn record(seq: u64, kind: &str, data: Value) -> Row {
         "channel": "slack", "traceparent": format!("00-{:032x}-0000000000000001-01", 0xabc0_u64 + seq / 4), "data": data,
     });
     let stored = START + i64::try_from(seq).unwrap() * 1_000_000;
-    Row::new(seq, stored, "policy", body.to_string().as_bytes())
+    row(seq, stored, "policy", body.to_string().as_bytes())
+}
+
+fn row(seq: u64, stored: i64, component: &str, body: &[u8]) -> Row {
+    let subject = format!("nachos.audit.log.{component}");
+    Row::new(&RawRecord { seq, time_ns: stored * 1000, subject, body: Body::new(body.to_vec()) })
 }
 
 fn turn() -> Vec<Row> {
@@ -39,7 +45,7 @@ fn turn() -> Vec<Row> {
             "policy.decided",
             json!({"action": "call_tool", "resource": "rm", "outcome": "deny", "policies": []}),
         ),
-        Row::new(5, START, "gateway", b"not json"),
+        row(5, START, "gateway", b"not json"),
         record(6, "tool_x", json!({"tool": "clock"})),
     ]
 }

@@ -17,7 +17,9 @@ pub enum BundleError {
     #[error("the checkpoint: {0}")]
     Checkpoint(#[from] CheckpointError),
     /// The record is not what the tree holds at its place.
-    #[error("record {seq} is not in the tree of checkpoint {size}: it, its number, time or subject was altered, or the proof was")]
+    #[error(
+        "record {seq} is not in the tree of checkpoint {size}: it, its number, time or subject was altered, or the proof was"
+    )]
     NotIncluded {
         /// The record's number.
         seq: u64,
@@ -103,8 +105,12 @@ mod tests {
     fn bundle(key: &SigningKey) -> (tempfile::TempDir, Bundle) {
         let salt = Salt::random();
         let body = format!(r#"{{"data":{{"text":{{"digest":"{}","bytes":5}}}}}}"#, salt.digest("hello"));
-        let record =
-            RawRecord { seq: 3, time_ns: 9, subject: "nachos.audit.log.cli".into(), body: Body::new(body.into_bytes()) };
+        let record = RawRecord {
+            seq: 3,
+            time_ns: 9,
+            subject: "nachos.audit.log.cli".into(),
+            body: Body::new(body.into_bytes()),
+        };
         let dir = tempfile::tempdir().unwrap();
         let mut tree = TreeFile::open(&dir.path().join("tree")).unwrap();
         tree.append(&[NodeHash([1; 32]), NodeHash([2; 32]), leaf::hash(&record), NodeHash([4; 32])]).unwrap();

@@ -296,7 +296,10 @@ mod tests {
         let found = open(&line(time), &[key.public()], &[known.clone()]).unwrap();
         let expected = Cosigned { name: name.to_owned(), at: Timestamp::from_second(1_700_000_000).unwrap() };
         assert_eq!(found.witnesses, [expected]);
-        assert!(open(&line(time), &[key.public()], &[]).unwrap().witnesses.is_empty(), "an unknown witness counts nothing");
+        assert!(
+            open(&line(time), &[key.public()], &[]).unwrap().witnesses.is_empty(),
+            "an unknown witness counts nothing"
+        );
         assert!(matches!(open(&line(time + 1), &[key.public()], &[known]), Err(CheckpointError::BadSignature(_))));
     }
 }

@@ -141,7 +141,10 @@ impl Rules {
         for (id, turn) in &self.turns {
             if self.now - turn.last_at > TURN_PATIENCE {
                 let minutes = (self.now - turn.last_at) / 60_000_000_000;
-                broken.push((turn.last_seq, format!("turn {id} never ended: this is its last record, {minutes} minutes before the log's end")));
+                broken.push((
+                    turn.last_seq,
+                    format!("turn {id} never ended: this is its last record, {minutes} minutes before the log's end"),
+                ));
             } else {
                 young += 1;
             }
@@ -212,7 +215,9 @@ impl Rules {
         if permit.digest != started.arguments.digest {
             return Some(format!("tool {} ran with other arguments than the decision allowed", started.tool));
         }
-        (now - permit.at > PERMIT_AGE).then(|| format!("the run began {} s after its decision; permits live for 30 s", (now - permit.at) / 1_000_000_000))
+        (now - permit.at > PERMIT_AGE).then(|| {
+            format!("the run began {} s after its decision; permits live for 30 s", (now - permit.at) / 1_000_000_000)
+        })
     }
 
     fn finished(&mut self, event: &Event<'_>, seq: u64) -> Option<String> {

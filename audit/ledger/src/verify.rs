@@ -227,7 +227,8 @@ impl Verifier {
         }
         self.report.to = at;
         if record.time_ns < self.last_time {
-            let what = format!("record {} was stored before record {}: time goes backwards", record.seq, record.seq - 1);
+            let what =
+                format!("record {} was stored before record {}: time goes backwards", record.seq, record.seq - 1);
             self.report.problem(Some(record.seq), ProblemKind::Time, what);
         }
         self.last_time = record.time_ns;
@@ -272,7 +273,8 @@ impl Verifier {
             self.report.first = next;
         }
         if seq < next {
-            let what = format!("record {seq} comes after record {}: records are not in the order of their numbers", next - 1);
+            let what =
+                format!("record {seq} comes after record {}: records are not in the order of their numbers", next - 1);
             self.report.problem(Some(seq), ProblemKind::Reordered, what);
             return false;
         }
@@ -287,7 +289,11 @@ impl Verifier {
     }
 
     fn deleted(&mut self, seq: u64) {
-        self.report.problem(Some(seq), ProblemKind::Deleted, format!("record {seq} was deleted: its number is in the log, the record is not"));
+        self.report.problem(
+            Some(seq),
+            ProblemKind::Deleted,
+            format!("record {seq} was deleted: its number is in the log, the record is not"),
+        );
         self.push(seq, leaf::missing(seq), ProblemKind::Deleted);
     }
 
@@ -318,7 +324,9 @@ impl Verifier {
             // Once the tree is another one, every later checkpoint differs: that says nothing more.
             let after = self.report.sealed_upto.max(self.report.first.saturating_sub(1)) + 1;
             let what = if after == size {
-                format!("record {size} is not what was sealed: with it the tree has another root than the checkpoint over {size} records")
+                format!(
+                    "record {size} is not what was sealed: with it the tree has another root than the checkpoint over {size} records"
+                )
             } else {
                 format!(
                     "records {after} to {size} are not what was sealed: one of them was altered, moved or put in, because the tree has \
@@ -331,7 +339,8 @@ impl Verifier {
 
     /// The audit service writes each checkpoint to the second store first and then to the stream.
     fn compare_stores(&mut self) {
-        let (Some(stream), Some(second)) = (self.stores.get(STREAM).copied(), self.stores.get(SECOND_STORE).copied()) else {
+        let (Some(stream), Some(second)) = (self.stores.get(STREAM).copied(), self.stores.get(SECOND_STORE).copied())
+        else {
             return;
         };
         let range = stream.0.max(second.0)..=stream.1.min(second.1);
@@ -339,7 +348,8 @@ impl Verifier {
         for (size, expected) in self.checkpoints.range(range) {
             let has = |store: &str| expected.iter().any(|expected| expected.stores.contains(store));
             if !has(STREAM) {
-                let what = format!("the checkpoint over {size} records was dropped from {STREAM}: {SECOND_STORE} has it");
+                let what =
+                    format!("the checkpoint over {size} records was dropped from {STREAM}: {SECOND_STORE} has it");
                 self.report.problem(Some(*size), ProblemKind::CheckpointDropped, what);
             }
             lacking += u64::from(!has(SECOND_STORE));

@@ -147,7 +147,10 @@ impl<R: BufRead> Entries<R> {
     fn expect(&mut self, name: &str) -> Result<(), PackError> {
         match self.next()? {
             Some(found) if found == name => Ok(()),
-            found => Err(PackError::Broken(format!("`{name}` is missing; {} is there", found.as_deref().unwrap_or("nothing")))),
+            found => Err(PackError::Broken(format!(
+                "`{name}` is missing; {} is there",
+                found.as_deref().unwrap_or("nothing")
+            ))),
         }
     }
 
@@ -160,7 +163,11 @@ impl<R: BufRead> Entries<R> {
         let read = self.stream.by_ref().take(self.left.min(MAX_LINE)).read_until(b'\n', &mut line)?;
         self.left -= read as u64;
         self.hash.update(&line);
-        if line.pop() == Some(b'\n') { Ok(Some(line)) } else { Err(PackError::Broken("a line does not end".to_owned())) }
+        if line.pop() == Some(b'\n') {
+            Ok(Some(line))
+        } else {
+            Err(PackError::Broken("a line does not end".to_owned()))
+        }
     }
 
     fn rest(&mut self, most: u64) -> Result<Vec<u8>, PackError> {

@@ -12,7 +12,8 @@ use crate::{checkpoint, leaf};
 
 fn record(seq: u64) -> RawRecord {
     let id = uuid::Uuid::from_u128(u128::from(seq));
-    let body = format!(r#"{{"id":"{id}","source":"/nachos/cli","type":"component.started","data":{{"version":"{seq}"}}}}"#);
+    let body =
+        format!(r#"{{"id":"{id}","source":"/nachos/cli","type":"component.started","data":{{"version":"{seq}"}}}}"#);
     RawRecord {
         seq,
         time_ns: 1_700_000_000_000_000_000 + i64::try_from(seq).unwrap(),
@@ -133,7 +134,8 @@ fn a_file_that_was_damaged_anywhere_is_refused_and_never_verified() {
         damaged[at] ^= 0x10;
         if let Ok(report) = verify(&*damaged, &trusted, &[], &[]) {
             // Only what does not matter may change: a header's time, padding.
-            let same = zstd::decode_all(&*damaged).is_ok_and(|tar| tar.len() == zstd::decode_all(&*file).unwrap().len());
+            let same =
+                zstd::decode_all(&*damaged).is_ok_and(|tar| tar.len() == zstd::decode_all(&*file).unwrap().len());
             assert!(!report.ok() || same, "byte {at}");
         }
     }

@@ -52,7 +52,8 @@ fn range<R: Read>(
     let manifest = reader.manifest();
     let before = manifest.first.saturating_sub(1);
     let tree = Frontier::resume(before, &manifest.frontier);
-    verifier.start_at(tree.ok_or_else(|| PackError::Broken("the hashes before its first record do not fit".to_owned()))?);
+    verifier
+        .start_at(tree.ok_or_else(|| PackError::Broken("the hashes before its first record do not fit".to_owned()))?);
     for note in reader.checkpoints() {
         verifier.checkpoint(note, FILE);
     }
@@ -105,7 +106,8 @@ fn selection<R: Read>(reader: &mut Reader<R>, keys: &[PublicKey]) -> Result<Repo
         }
     }
     if report.records != reader.manifest().records {
-        let what = format!("the manifest says {} records, the file holds {}", reader.manifest().records, report.records);
+        let what =
+            format!("the manifest says {} records, the file holds {}", reader.manifest().records, report.records);
         report.problem(None, ProblemKind::File, what);
     }
     report.notes.push("a selection: each record is proven by itself; that none was left out is not".to_owned());
