@@ -146,9 +146,11 @@ impl Chromium {
             "Escape" => 27,
             _ => 0,
         };
-        let down = json!({"type": "keyDown", "key": key, "text": text.unwrap_or_default(), "windowsVirtualKeyCode": number});
+        let down =
+            json!({"type": "keyDown", "key": key, "text": text.unwrap_or_default(), "windowsVirtualKeyCode": number});
         self.call("Input.dispatchKeyEvent", down).await;
-        self.call("Input.dispatchKeyEvent", json!({"type": "keyUp", "key": key, "windowsVirtualKeyCode": number})).await;
+        self.call("Input.dispatchKeyEvent", json!({"type": "keyUp", "key": key, "windowsVirtualKeyCode": number}))
+            .await;
     }
 
     /// The size of the window in CSS pixels; a small one is a phone.

@@ -228,6 +228,8 @@ async fn strangers_get_nothing() {
         assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{path}");
         assert!(!answer.text().await.unwrap().contains("secret of"), "{path}");
     }
+    let long = client.get(format!("{url}/")).header("x-long", "x".repeat(20_000)).send().await.unwrap();
+    assert_eq!(long.status(), StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
     let link = stage.link().await.url;
     for (host, status) in [("evil.example", 421), ("127.0.0.1", 421), ("localhost:8320", 421)] {
         let answer = client.get(&link).header("host", host).send().await.unwrap();
@@ -387,6 +389,44 @@ async fn hostile_text_is_text() {
     quiet(&mut browser).await;
     let inline = "const s = document.createElement('div'); let refused = 0; try { s.innerHTML = '<b>x</b>' } catch { refused = 1 } refused";
     assert_eq!(browser.eval(inline).await, 1, "markup from strings is refused outside the policy");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn marks_come_from_proofs_and_a_forged_index_is_found_out() {
+    let stage = Stage::set().await;
+    stage.note("paid 10 to ann").await;
+    stage.say("hello").await;
+    let heard = stage.of_type("message.received", 1).await;
+    let mut browser = stage.browser().await;
+    stage.say("hello again").await;
+    browser.until("document.querySelectorAll('.rec .mark[data-mark=verified]').length >= 4").await;
+    assert_eq!(browser.eval("document.querySelectorAll('.rec .mark:not([data-mark=verified])').length").await, 0);
+    browser.until("document.querySelector('#seal').innerText.includes('Sealed up to #')").await;
+    show(&mut browser, "timeline-verified", false).await;
+    browser.open(&format!("{}/record/{}", stage.url, heard[0].seq)).await;
+    assert_eq!(browser.eval("document.querySelector('.verdict').dataset.mark").await, "verified");
+    let page = text(&mut browser).await;
+    assert!(page.contains("It matches the digest that was sealed"), "{page}");
+    show(&mut browser, "record-verified", true).await;
+
+    // Somebody who owns the audit service's volume edits its index.
+    let index = stage.platform.server.dir().join("audit-data/index.db");
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(index);
+    let index = sqlx::sqlite::SqlitePool::connect_with(options).await.unwrap();
+    let forged = sqlx::query("UPDATE records SET raw = replace(raw, 'paid 10', 'paid 99')").execute(&index).await;
+    forged.unwrap();
+    let note = stage.of_type("session.opened", 1).await;
+    assert_eq!(note[0].record["data"]["conversation"], "paid 99 to ann", "the index is forged");
+    browser.open(&stage.url).await;
+    browser
+        .until("document.querySelector('.rec .mark[data-mark=failed]')?.title.includes('differs from what was sealed')")
+        .await;
+    assert_eq!(browser.eval("document.querySelectorAll('.rec .mark[data-mark=failed]').length").await, 1);
+    show(&mut browser, "timeline-forged", false).await;
+    browser.open(&format!("{}/record/{}", stage.url, note[0].seq)).await;
+    assert_eq!(browser.eval("document.querySelector('.verdict').dataset.mark").await, "failed");
+    show(&mut browser, "record-forged", true).await;
+    quiet(&mut browser).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
