@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 
+use crate::clean;
 use crate::failure::Failure;
 
 /// What standard output is called where a file is expected.
@@ -64,6 +65,11 @@ impl Drop for Unfinished {
         // After it was renamed there is nothing left; before, half a file helps nobody.
         let _gone = fs::remove_file(&self.part);
     }
+}
+
+/// What a file is called where it lies: in a container its folder is not the one that the user knows.
+pub(super) fn file_name(path: &Path) -> String {
+    clean::line(&path.file_name().unwrap_or(path.as_os_str()).to_string_lossy())
 }
 
 fn cannot_write(path: &Path, error: io::Error) -> Failure {

@@ -10,7 +10,7 @@ use proto::seal::{Bundle, Prove, Which};
 use uuid::Uuid;
 
 use super::ask::ask;
-use super::output::Output;
+use super::output::{Output, file_name};
 use super::{note, trust};
 use crate::clean;
 use crate::failure::{Ending, Failure};
@@ -58,11 +58,8 @@ pub(crate) async fn run(session: Session, args: Args) -> Result<Ending, Failure>
     writeln!(output, "{text}")?;
     output.finish()?;
     if let Some(file) = &args.output {
-        note(&format!(
-            "record {} is proven; nachos audit verify --bundle {} checks it anywhere",
-            bundle.record.seq,
-            file.display()
-        ))?;
+        let (seq, file) = (bundle.record.seq, file_name(file));
+        note(&format!("record {seq} is proven; nachos audit verify --bundle {file} checks it anywhere"))?;
     }
     Ok(Ending::Done)
 }

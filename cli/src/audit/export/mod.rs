@@ -15,9 +15,8 @@ use ledger::pack::{self, Format, Manifest};
 use proto::audit::Filter;
 
 use self::sink::Sink;
-use super::output::{Output, STANDARD};
+use super::output::{Output, STANDARD, file_name};
 use super::{count, filter, note, print_json, trust};
-use crate::clean;
 use crate::failure::{Ending, Failure};
 use crate::out::Out;
 use crate::session::Session;
@@ -123,7 +122,7 @@ fn tell(args: &Args, manifest: Option<&Manifest>) -> Result<Ending, Failure> {
         (Some(manifest), Some(file)) => {
             let records = count(manifest.records, "record");
             let (first, last) = (manifest.first, manifest.last);
-            let file = clean::line(&file.display().to_string());
+            let file = file_name(file);
             note(&format!("{records}, {first} to {last}; nachos audit verify --export {file} checks them anywhere"))?;
         }
         _ => {}

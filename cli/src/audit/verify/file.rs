@@ -23,9 +23,9 @@ const MAX_BUNDLE: u64 = 16 << 20;
 pub(super) fn verify_pack(path: &Path, trust: &Trust, elsewhere: Option<&Path>) -> Result<Verdict, Failure> {
     let mut verdict = Verdict { subject: name(path), ..Verdict::default() };
     let store = elsewhere.map(Store::read).transpose()?.unwrap_or_default();
-    let more: Vec<_> = store.notes.into_iter().map(|note| (SECOND_STORE.to_owned(), note)).collect();
+    let notes = store.notes.into_iter().chain(store.witnessed);
+    let more: Vec<_> = notes.map(|note| (SECOND_STORE.to_owned(), note)).collect();
     verdict.second_store = elsewhere.map(|path| format!("{} checkpoints in {}", more.len(), path.display()));
-    verdict.problems.extend(store.broken);
     let _shown = Progress::spinner("verifying");
     match pack::verify(open(path)?, &trust.keys, &trust.witnesses, &more) {
         Ok(report) => adopt(report, &mut verdict),

@@ -82,12 +82,14 @@ async fn checkpoints(bus: &Bus, places: &Places, known: &mut Known<'_>, verdict:
             return Ok(());
         }
     };
-    for note in &store.notes {
+    for note in store.notes.iter().chain(&store.witnessed) {
         known.add(note, verify::SECOND_STORE);
     }
     verdict.second_store = Some(format!("{} checkpoints in {}", store.notes.len(), path.display()));
     verdict.notes.extend(store::unpublished(&in_stream, &store.notes));
-    verdict.problems.extend(store.broken);
+    if store.broken > 0 {
+        verdict.notes.push(format!("{} of the second store cut off", count(store.broken as u64, "line")));
+    }
     Ok(())
 }
 

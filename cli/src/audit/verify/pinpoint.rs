@@ -20,9 +20,17 @@ pub(super) type Sealed = BTreeMap<u64, NodeHash>;
 /// Names the first record that was altered in the problem that says so, if that can be found out.
 pub(super) async fn name_it(bus: &Bus, sealed: &Sealed, report: &mut Report) {
     let altered = report.problems.iter().position(|problem| problem.kind == ProblemKind::Altered);
-    let Some(problem) = altered.and_then(|at| report.problems.get_mut(at)) else { return };
-    let Some(after) = problem.seq else { return };
+    let Some(after) = altered.and_then(|at| report.problems.get(at)?.seq) else { return };
     let Some((upto, root)) = sealed.range(after..).next() else { return };
+    let gone =
+        report.problems.iter().filter(|problem| problem.kind == ProblemKind::Deleted).filter_map(|problem| problem.seq);
+    let gone = gone.filter(|seq| (after..=*upto).contains(seq)).min();
+    let Some(problem) = altered.and_then(|at| report.problems.get_mut(at)) else { return };
+    // That a record is gone explains it: this is told first.
+    if let Some(seq) = gone {
+        problem.seq = Some(seq);
+        return;
+    }
     if let Some(seq) = search(bus, after, *upto, *root).await {
         problem.seq = Some(seq);
         problem.what = format!(

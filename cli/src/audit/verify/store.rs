@@ -6,15 +6,21 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::verdict::Finding;
+/// The folder beside the file, in which lie notes that witnesses have signed as well.
+const WITNESSED: &str = "witnessed";
+
+/// Most of them that are looked at: the newest count.
+const MAX_WITNESSED: usize = 100;
 
 /// The second store.
 #[derive(Debug, Default)]
 pub(super) struct Store {
     /// Its notes, oldest first.
     pub(super) notes: Vec<String>,
-    /// Lines that are none.
-    pub(super) broken: Vec<Finding>,
+    /// The same notes with the signatures of witnesses, where there are any.
+    pub(super) witnessed: Vec<String>,
+    /// Lines that are no notes: a crash may leave one that is cut off.
+    pub(super) broken: usize,
 }
 
 #[derive(Deserialize)]
@@ -23,23 +29,26 @@ struct Line {
 }
 
 impl Store {
-    /// Reads the file. A last line without an end is still being written.
+    /// Reads the file and what lies beside it.
     pub(super) fn read(path: &Path) -> io::Result<Self> {
         let text = fs::read(path)?;
-        let mut store = Self::default();
-        for (number, line) in (1..).zip(text.split_inclusive(|byte| *byte == b'\n')) {
-            let Some(line) = line.strip_suffix(b"\n") else { break };
+        let mut store = Self { witnessed: witnessed(path), ..Self::default() };
+        for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             match serde_json::from_slice::<Line>(line) {
                 Ok(line) => store.notes.push(line.note),
-                Err(error) => store.broken.push(Finding::new(
-                    None,
-                    "checkpoint",
-                    format!("line {number} of the second store of checkpoints is none: {error}"),
-                )),
+                Err(_) => store.broken += 1,
             }
         }
         Ok(store)
     }
+}
+
+fn witnessed(path: &Path) -> Vec<String> {
+    let folder = path.parent().unwrap_or(Path::new("")).join(WITNESSED);
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.sort();
+    paths.iter().rev().take(MAX_WITNESSED).filter_map(|path| fs::read_to_string(path).ok()).collect()
 }
 
 /// The number of records that a note covers, its second line.
@@ -71,11 +80,16 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_none_is_said_and_a_torn_end_is_not() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), "{\"at\":\"x\",\"note\":\"n\"}\nnonsense\n{\"note\":\"m\"}\n{\"no").unwrap();
-        let store = Store::read(file.path()).unwrap();
-        assert_eq!(store.notes, ["n", "m"]);
-        assert!(store.broken[0].what.starts_with("line 2 "));
+    fn a_line_that_a_crash_cut_off_is_counted_and_what_witnesses_signed_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("checkpoints.jsonl");
+        fs::write(&file, "{\"at\":\"x\",\"note\":\"n\"}\n{\"at\":\"20\n{\"note\":\"m\"}\n{\"no").unwrap();
+        fs::create_dir(folder.path().join(WITNESSED)).unwrap();
+        fs::write(folder.path().join(WITNESSED).join("1"), "signed").unwrap();
+        let store = Store::read(&file).unwrap();
+        assert_eq!(
+            (store.notes, store.witnessed, store.broken),
+            (vec!["n".into(), "m".into()], vec!["signed".into()], 2)
+        );
     }
 }
