@@ -63,9 +63,15 @@
         if (said.mark === 'pending') { pending = true; setTimeout(() => record.isConnected && look(record), PENDING_AGAIN); }
       }
       if (pending) setTimeout(ask, PENDING_AGAIN + 50);
+      alarm();
     } catch { batch.forEach((record) => setTimeout(look, PENDING_AGAIN, record)); /* asked again with what is seen next */ }
     asking = false;
     if (waiting.size > 0) setTimeout(ask, 50);
+  };
+  const alarm = () => {
+    const bad = document.querySelectorAll('.rec .mark[data-mark=failed]').length;
+    const text = bad === 1 ? '1 record on this page is not what was sealed; it is marked ✗.' : `${bad} records on this page are not what was sealed; they are marked ✗.`;
+    if (bad > 0 && byId('alarm').textContent !== text) { byId('alarm').textContent = text; byId('alarm').hidden = false; }
   };
   // Texts come a moment after their record: a line that was shown before them is made anew, a few times at most.
   const RENEWALS = 3;
@@ -188,7 +194,7 @@
   };
   document.addEventListener('keydown', (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const writing = event.target.closest('input, textarea, select, dialog');
+    const writing = event.target.closest('input, textarea, select, dialog[open]');
     if (event.key === 'Escape' && writing && writing.tagName === 'INPUT') { writing.blur(); return; }
     if (writing || !Object.hasOwn(actions, event.key)) return;
     if (event.key === 'Enter' && event.target.closest('a, button, summary')) return;

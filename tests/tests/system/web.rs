@@ -422,6 +422,7 @@ async fn marks_come_from_proofs_and_a_forged_index_is_found_out() {
         .until("document.querySelector('.rec .mark[data-mark=failed]')?.title.includes('differs from what was sealed')")
         .await;
     assert_eq!(browser.eval("document.querySelectorAll('.rec .mark[data-mark=failed]').length").await, 1);
+    assert!(text(&mut browser).await.contains("1 record on this page is not what was sealed"));
     show(&mut browser, "timeline-forged", false).await;
     browser.open(&format!("{}/record/{}", stage.url, note[0].seq)).await;
     assert_eq!(browser.eval("document.querySelector('.verdict').dataset.mark").await, "failed");

@@ -39,7 +39,11 @@ fn document(title: &str, head: &Markup, body: &Markup) -> Markup {
             body {
                 a.skip href="#main" { "Skip to the content" }
                 (head)
-                main #main { (body) }
+                main #main {
+                    // The script says here if something in a list is not what was sealed.
+                    p #alarm.alarm role="alert" hidden {}
+                    (body)
+                }
                 (help())
             }
         }
