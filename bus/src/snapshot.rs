@@ -30,8 +30,7 @@ impl Bus {
     ) -> Result<Value, CallError> {
         let subject = format!("STREAM.SNAPSHOT.{stream}");
         let mut chunks = self.inner.inbox.expect_stream(&subject);
-        let wanted =
-            json!({"deliver_subject": chunks.reply, "no_consumers": true, "jsck": true, "chunk_size": CHUNK});
+        let wanted = json!({"deliver_subject": chunks.reply, "no_consumers": true, "jsck": true, "chunk_size": CHUNK});
         let about = self.ask_jetstream(&subject, &wanted).await?;
         let about = about.ok_or_else(|| CallError::Broken(format!("there is no stream {stream}")))?;
         loop {
@@ -46,7 +45,8 @@ impl Bus {
             if message.payload.is_empty() {
                 return end_of_copy(&message).map(|()| about);
             }
-            sink(&message.payload).map_err(|error| CallError::Broken(format!("the copy cannot be written: {error}")))?;
+            sink(&message.payload)
+                .map_err(|error| CallError::Broken(format!("the copy cannot be written: {error}")))?;
             if let Some(reply) = message.reply {
                 let sent = self.inner.client.publish(reply, Bytes::new()).await;
                 sent.map_err(|error| CallError::Broken(error.to_string()))?;

@@ -94,7 +94,8 @@ impl Bus {
     /// # Errors
     /// [`CallError`].
     pub async fn acknowledged(&self, stream: &str, reader: Component) -> Result<(u64, bool), CallError> {
-        let info = self.ask_jetstream(&format!("CONSUMER.INFO.{stream}.{reader}"), &json!({})).await?.unwrap_or_default();
+        let info =
+            self.ask_jetstream(&format!("CONSUMER.INFO.{stream}.{reader}"), &json!({})).await?.unwrap_or_default();
         let number = |pointer| info.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
         Ok((number("/ack_floor/stream_seq"), number("/delivered/consumer_seq") > 0))
     }

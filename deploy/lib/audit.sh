@@ -71,7 +71,8 @@ audit_restore() {
     [ -z "$(running --filter label=com.docker.compose.service=audit)" ] ||
         die "the stack runs and has a record" "A backup goes into an empty stack: ./nachos down --volumes deletes the one that is here."
     run bus "starting the bus" "${compose[@]}" --ansi never up -d --no-build bus || exit 1
-    keeper restore <"$1" || die "the record was not restored" "The line above says why."
+    keeper_flags=(-v "$(readlink -f "$1"):/in/backup:ro")
+    keeper restore </dev/null || die "the record was not restored" "The line above says why."
     hint "./nachos up" "starts everything on the restored record"
     hint "./nachos audit verify" "proves that it is whole; --key FILE for the key of the stack it came from"
 }

@@ -6,6 +6,7 @@ cmd_test() {
     local started=$SECONDS
     need_cargo
     need_nats_server
+    need_programs_of_tests
     tell_tests_where_things_are
     check_source
     build_everything
@@ -26,6 +27,21 @@ cmd_bench() {
 need_cargo() {
     host_can_build || die "tests need Rust 1.95 and a C linker on Linux x86-64" \
         "Install Rust (rustup.rs) and gcc, then run this again. Running Nachos needs neither: ./nachos up"
+}
+
+# The pages are looked at in a real browser; proofs are checked by a program that is not ours, in Python.
+need_programs_of_tests() {
+    local missing=()
+    have chromium || [ -n "${NACHOS_CHROMIUM:-}" ] || missing+=(chromium)
+    have python3 || missing+=(python3)
+    python3 -c 'import cryptography' 2>/dev/null || missing+=(python3-cryptography)
+    [ "${#missing[@]}" -gt 0 ] || return 0
+    is_debian || die "tests need ${missing[*]}" "Install them, then run this again; NACHOS_CHROMIUM names another Chromium or Chrome."
+    run apt "reading package lists" as_root apt-get update -qq || exit 1
+    run apt "installing ${missing[*]}" \
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" || exit 1
+    ok apt "${missing[*]} installed"
+    hash -r
 }
 
 tell_tests_where_things_are() {
@@ -77,6 +93,8 @@ container_stage() {
     need_docker
     project="nachos-test-$$"
     export COMPOSE_PROJECT_NAME="$project" NACHOS_PROJECT="$project" NACHOS_SKIP_BUILD=1
+    # Beside one that runs here on the usual port.
+    export NACHOS_WEB_PORT="${NACHOS_WEB_PORT:-8321}"
     # shellcheck disable=SC2064 # which engine was up is known now
     trap "end_container_stage '$engine_was_up'" EXIT
     build_images
@@ -111,6 +129,35 @@ conversation() {
         grep -q "$fact" <<<"$record" || die "the record lacks $fact" "$(tail -n 20 <<<"$record")"
     done
     ok audit "message.received … message.sent are on record"
+    proof
+}
+
+# The record proves itself: verified in the stack, exported, and verified again by a container without any network or key but one.
+proof() {
+    local folder said
+    folder="$(mktemp -d)"
+    said="$("$root/nachos" audit verify </dev/null)" || die "audit verify failed" "$said"
+    ok verify "$(tail -n 1 <<<"$said")"
+    "$root/nachos" audit export -o "$folder/export.tar.zst" </dev/null >/dev/null || die "audit export failed" "Run it again to see why."
+    "$root/nachos" audit backup "$folder/backup.tar" </dev/null >/dev/null || die "audit backup failed" "Run it again to see why."
+    said="$("$root/nachos" audit verify --export "$folder/export.tar.zst" </dev/null)" || die "the export does not verify" "$said"
+    ok export "$(tail -n 1 <<<"$said")"
+    "$root/nachos" audit prune --before 2100-01-01T00:00:00Z </dev/null >/dev/null || die "audit prune failed" "Run it again to see why."
+    said="$("$root/nachos" audit verify </dev/null)" || die "audit verify failed after pruning" "$said"
+    ok prune "$(tail -n 1 <<<"$said")"
+    cmd_restored "$folder/backup.tar"
+    rm -rf "$folder"
+}
+
+# The backup in an empty stack: everything is there again, and verifies.
+cmd_restored() {
+    local said
+    "$root/nachos" down --volumes >/dev/null 2>&1 || die "down --volumes failed" "Run it again to see why."
+    "$root/nachos" audit restore "$1" </dev/null >/dev/null || die "audit restore failed" "Run it again to see why."
+    "$root/nachos" up --yes </dev/null >/dev/null 2>&1 || die "the restored stack does not come up" "Run it again to see why."
+    said="$("$root/nachos" audit tail --json --type tool.started </dev/null)" || die "audit tail failed after restoring" "$said"
+    grep -q tool.started <<<"$said" || die "the restored record lacks tool.started" "$said"
+    ok restore "the record is back in an empty stack"
 }
 
 time_of() {

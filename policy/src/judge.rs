@@ -177,7 +177,8 @@ mod tests {
             action: clock(),
         };
         let now = NOW.parse::<Timestamp>().unwrap() + later;
-        let ids = Ids { decision: Uuid::from_u128(2), permit: Uuid::from_u128(3), salt: proto::content::Salt::random() };
+        let ids =
+            Ids { decision: Uuid::from_u128(2), permit: Uuid::from_u128(3), salt: proto::content::Salt::random() };
         let content = ContentMode::Digest;
         let hearing = Hearing { caller, content, now, started: Instant::now(), ids };
         let answer = judge().check(question, &hearing);

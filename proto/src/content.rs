@@ -44,7 +44,8 @@ impl Salt {
 
     /// `hmac-sha256:<hex>`: HMAC-SHA256 (RFC 2104) with the salt's 16 bytes as key over the text's bytes.
     pub fn digest(self, text: &str) -> String {
-        let mut mac = <Hmac<Sha256>>::new_from_slice(self.0.as_bytes()).unwrap_or_else(|_| unreachable!("any length is a key"));
+        let mut mac =
+            <Hmac<Sha256>>::new_from_slice(self.0.as_bytes()).unwrap_or_else(|_| unreachable!("any length is a key"));
         mac.update(text.as_bytes());
         format!("hmac-sha256:{}", hex::encode(mac.finalize().into_bytes()))
     }

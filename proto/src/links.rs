@@ -244,8 +244,7 @@ fn allow_discovery(rights: &mut Permissions, component: Component) {
 }
 
 /// The streams of the platform.
-pub const STREAMS: [&str; 5] =
-    [channel::STREAM, audit::STREAM, audit::CONTENTS, audit::CHECKPOINTS, object::STREAM];
+pub const STREAMS: [&str; 5] = [channel::STREAM, audit::STREAM, audit::CONTENTS, audit::CHECKPOINTS, object::STREAM];
 
 /// The durable consumers as (stream, consumer, the subject it reads).
 pub fn consumers() -> Vec<(&'static str, Component, String)> {

@@ -355,8 +355,7 @@ mod tests {
     #[test]
     fn a_raw_record_keeps_its_bytes_in_json() {
         for bytes in [&b"{\"a\":1}"[..], b"\xff\xfe", b"", "snow \u{2603} \u{0}".as_bytes()] {
-            let record =
-                RawRecord { seq: 1, time_ns: 2, subject: "s".into(), body: Body::new(bytes.to_vec()) };
+            let record = RawRecord { seq: 1, time_ns: 2, subject: "s".into(), body: Body::new(bytes.to_vec()) };
             let json = serde_json::to_string(&record).unwrap();
             let again: RawRecord = serde_json::from_str(&json).unwrap();
             assert_eq!((again.body.as_bytes(), &again), (bytes, &record), "{json}");

@@ -10,8 +10,10 @@
     reason = "a test fails by panicking and reports by printing"
 )]
 
+pub mod chromium;
 pub mod containers;
 pub mod fakes;
+pub mod owner;
 pub mod platform;
 pub mod processes;
 pub mod server;

@@ -85,7 +85,14 @@ impl Platform {
                 format!("tools = ['{tools}']\nprecompiled = ['{tools}']\npermit_key = '{keys}/permit.pub'")
             }
             Component::LlmProxy => format!("secrets = '{data}'"),
-            Component::Audit => format!("data = '{data}'"),
+            Component::Audit => {
+                for folder in ["checkpoints", "archive"] {
+                    std::fs::create_dir_all(format!("{data}/{folder}")).expect("a folder");
+                }
+                format!(
+                    "data = '{data}'\ncheckpoint_key = '{keys}/checkpoint.key'\ncheckpoints = '{data}/checkpoints'\narchive = '{data}/archive'"
+                )
+            }
             Component::Gateway => format!("database = '{data}/gateway.db'"),
             Component::ChannelSlack => format!(
                 "origin_key = '{keys}/origin.key'\napp_token = '{data}/app-token'\nbot_token = '{data}/bot-token'"

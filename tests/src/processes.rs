@@ -210,7 +210,14 @@ fn paths(component: Component, keys: &Path, data: &Path) -> String {
             format!("tools = ['{tools}']\nprecompiled = ['{tools}']\npermit_key = '{keys}/permit.pub'")
         }
         Component::LlmProxy => format!("secrets = '{shown}'"),
-        Component::Audit => format!("data = '{shown}'"),
+        Component::Audit => {
+            for folder in ["checkpoints", "archive"] {
+                fs::create_dir_all(format!("{shown}/{folder}")).expect("a folder");
+            }
+            format!(
+                "data = '{shown}'\ncheckpoint_key = '{keys}/checkpoint.key'\ncheckpoints = '{shown}/checkpoints'\narchive = '{shown}/archive'"
+            )
+        }
         Component::Gateway => format!("database = '{shown}/gateway.db'"),
         Component::ChannelSlack => {
             for (name, token) in [("app-token", APP_TOKEN), ("bot-token", BOT_TOKEN)] {

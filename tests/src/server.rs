@@ -10,6 +10,8 @@ use proto::Component;
 use provision::{ServerSettings, StreamPlan, make_keys, make_streams};
 use tempfile::TempDir;
 
+use crate::owner::Owner;
+
 /// A server that lives as long as this value.
 pub struct Server {
     dir: TempDir,
@@ -26,6 +28,29 @@ impl Server {
 
     /// As [`Server::start`], with other stream sizes.
     pub async fn start_with(sizes: &StreamSizes) -> Self {
+        let server = Self::start_empty();
+        server.provision(sizes).await.expect("streams");
+        server
+    }
+
+    /// Runs `provision streams` against the server; tells what it made.
+    pub async fn provision(&self, sizes: &StreamSizes) -> anyhow::Result<String> {
+        make_streams(&StreamPlan { sizes: *sizes, ..self.plan() }).await
+    }
+
+    /// What the one-shot `provision` is told.
+    pub fn plan(&self) -> StreamPlan {
+        StreamPlan {
+            bus: self.url(),
+            monitor: format!("127.0.0.1:{}", self.monitor),
+            keys: self.keys(Component::Provision),
+            archive: self.dir.path().join("archive"),
+            sizes: StreamSizes::default(),
+        }
+    }
+
+    /// A server with keys and no streams, as before the first start.
+    pub fn start_empty() -> Self {
         let dir = TempDir::new().expect("a temporary folder");
         let (port, monitor) = (free_port(), free_port());
         let settings = ServerSettings {
@@ -36,20 +61,19 @@ impl Server {
         };
         make_keys(dir.path(), &settings).expect("keys");
         let child = spawn(dir.path());
-        let server = Self { dir, port, monitor, child };
-        server.provision(sizes).await.expect("streams");
-        server
+        Self { dir, port, monitor, child }
     }
 
-    /// Runs `provision streams` against the server; tells what it made.
-    pub async fn provision(&self, sizes: &StreamSizes) -> anyhow::Result<String> {
-        let plan = StreamPlan {
-            bus: self.url(),
-            monitor: format!("127.0.0.1:{}", self.monitor),
-            keys: self.keys(Component::Provision),
-            sizes: *sizes,
-        };
-        make_streams(&plan).await
+    /// Somebody owns the machine that the server runs on: it is restarted with a user who may do everything.
+    pub async fn taken_over(&mut self) -> Owner {
+        self.kill();
+        let path = self.dir.path().join("bus/nats.conf");
+        let config = std::fs::read_to_string(&path).expect("the server's settings");
+        let config = config.replacen("users: [", "users: [\n      { user: owner, password: owner }", 1);
+        std::fs::remove_file(&path).expect("the settings can be replaced");
+        std::fs::write(&path, config).expect("the settings can be replaced");
+        self.start_again();
+        Owner::new(&self.url()).await
     }
 
     /// Where clients connect.

@@ -41,6 +41,9 @@ pub struct StreamPlan {
     /// Folder with `bus.nk`, and with the mark of what was made.
     #[arg(long, default_value = "/keys")]
     pub keys: PathBuf,
+    /// Folder with the sealed archive files of the record.
+    #[arg(long, default_value = "/archive")]
+    pub archive: PathBuf,
     /// How large the streams may grow.
     #[arg(skip)]
     pub sizes: StreamSizes,
@@ -52,12 +55,29 @@ pub struct StreamPlan {
 /// An unhealthy server, or a stream that was made once and is gone.
 pub async fn make_streams(plan: &StreamPlan) -> anyhow::Result<String> {
     wait_until_healthy(&plan.monitor).await?;
-    let config = BusConfig { url: plan.bus.clone(), seed: plan.keys.join("bus.nk"), ..BusConfig::default() };
-    let bus = Bus::connect(Component::Provision, &config, AuditConfig::default()).await?;
-    let made = make_missing(&bus, &plan.keys.join("streams-made.json"), &plan.sizes).await;
+    let bus = connect(plan).await?;
+    let made = make_missing(&bus, &mark(plan), &plan.sizes).await;
     bus.drain().await;
     let made = made?;
     Ok(if made.is_empty() { "all streams are there already".to_owned() } else { format!("made {}", made.join(", ")) })
+}
+
+/// Connects as `provision`.
+pub(super) async fn connect(plan: &StreamPlan) -> anyhow::Result<Bus> {
+    let config = BusConfig { url: plan.bus.clone(), seed: plan.keys.join("bus.nk"), ..BusConfig::default() };
+    Ok(Bus::connect(Component::Provision, &config, AuditConfig::default()).await?)
+}
+
+fn mark(plan: &StreamPlan) -> PathBuf {
+    plan.keys.join("streams-made.json")
+}
+
+/// Marks streams as made.
+pub(super) fn remember(plan: &StreamPlan, streams: &BTreeSet<String>) -> anyhow::Result<()> {
+    let mark = mark(plan);
+    let mut known = read_mark(&mark)?;
+    known.extend(streams.iter().cloned());
+    files::write(&mark, serde_json::to_string(&known)?.as_bytes())
 }
 
 async fn make_missing(bus: &Bus, mark: &Path, sizes: &StreamSizes) -> anyhow::Result<Vec<&'static str>> {
@@ -115,7 +135,7 @@ fn check_guards(stream: &str, settings: &Value) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn wait_until_healthy(monitor: &str) -> anyhow::Result<()> {
+pub(super) async fn wait_until_healthy(monitor: &str) -> anyhow::Result<()> {
     let give_up = Instant::now() + HEALTHY_WITHIN;
     loop {
         let answer = timeout(ONE_QUESTION, ask_health(monitor)).await;

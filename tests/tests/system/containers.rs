@@ -8,7 +8,15 @@ use system_tests::containers::outside::{Listener, answer_names};
 use system_tests::containers::{Container, USER, all, docker, inspect, probe, project, running};
 
 /// The services that may use the network with a way out.
-const OUTWARD: [&str; 2] = ["llm-proxy", "channel-slack"];
+const OUTWARD: [&str; 3] = ["llm-proxy", "channel-slack", "forwarder"];
+
+/// The one whose port a browser on this machine reaches, by a network that gives no address outside.
+const FRONT: &str = "channel-web";
+
+/// The services that live on the bus alone.
+fn lives_inside(container: &&Container) -> bool {
+    !OUTWARD.contains(&container.service.as_str()) && container.service != FRONT
+}
 
 /// The services that do their work once; they have no health and are not restarted.
 const ONE_SHOT: [&str; 2] = ["provision", "provision-keys"];
@@ -74,19 +82,25 @@ fn every_container_is_locked_down() {
 #[ignore = "needs the running stack; ./nachos test runs it"]
 fn every_component_that_the_main_job_needs_runs() {
     let services: BTreeSet<_> = running().into_iter().map(|container| container.service).collect();
-    for service in ["bus", "gateway", "policy", "tools-wasm", "audit", "llm-proxy"] {
+    for service in ["bus", "gateway", "policy", "tools-wasm", "audit", "channel-web", "llm-proxy"] {
         assert!(services.contains(service), "{service} is missing in {services:?}");
     }
 }
 
 #[test]
 #[ignore = "needs the running stack; ./nachos test runs it"]
-fn only_two_services_are_on_a_network_with_a_way_out() {
+fn only_those_named_are_on_a_network_that_is_not_internal() {
     for container in running() {
         for name in container.networks() {
             let network = inspect("network", &name).unwrap();
             println!("{:<14} {name} internal={}", container.service, network["Internal"]);
             if network["Internal"] == true {
+                continue;
+            }
+            if container.service == FRONT {
+                assert_eq!(name, format!("{}_front", project()));
+                let options = &network["Options"];
+                assert_eq!(options["com.docker.network.bridge.enable_ip_masquerade"], "false", "{name} gives addresses outside");
                 continue;
             }
             assert!(
@@ -116,7 +130,7 @@ fn nothing_outside_is_reached_from_inside() {
     let reached = proxy.probe(&image, &call);
     assert_eq!((reached.text.as_str(), host.count()), ("outside", 1), "the control fails: {reached:?}");
 
-    for container in containers.iter().filter(|container| !OUTWARD.contains(&container.service.as_str())) {
+    for container in containers.iter().filter(lives_inside) {
         let service = &container.service;
         let greeting = container.probe(&image, &["nc", "-w", "2", "bus", "4222"]);
         assert!(
@@ -151,7 +165,7 @@ fn the_host_has_no_address_on_the_inner_networks() {
 fn no_outside_name_resolves_from_inside() {
     let image = bus_image();
     the_probe_can_resolve(&image);
-    for container in running().iter().filter(|container| !OUTWARD.contains(&container.service.as_str())) {
+    for container in running().iter().filter(lives_inside) {
         let service = &container.service;
         let known = container.probe(&image, &["nslookup", "bus"]);
         assert!(
@@ -171,14 +185,18 @@ fn no_outside_name_resolves_from_inside() {
 
 #[test]
 #[ignore = "needs the running stack; ./nachos test runs it"]
-fn only_the_bus_listens() {
+fn only_the_bus_and_the_web_pages_listen() {
     let image = bus_image();
     for container in running() {
         let tables = container.probe(&image, &["cat", "/proc/net/tcp", "/proc/net/tcp6"]);
         assert!(tables.ok, "{tables:?}");
         let ports: BTreeSet<_> = tables.text.lines().filter_map(listening).collect();
         println!("{:<14} listens on {ports:?}", container.service);
-        let allowed = if container.service == "bus" { BTreeSet::from([4222, 8222]) } else { BTreeSet::new() };
+        let allowed = match container.service.as_str() {
+            "bus" => BTreeSet::from([4222, 8222]),
+            FRONT => BTreeSet::from([8080]),
+            _ => BTreeSet::new(),
+        };
         assert_eq!(ports, allowed, "{}", container.service);
     }
 }
@@ -268,14 +286,21 @@ fn namespaces_are_its_own(c: &Container) -> Result<(), String> {
 fn mounts_are_narrow(c: &Container) -> Result<(), String> {
     for mount in c.mounts() {
         let (source, written) = (mount["Source"].as_str().unwrap_or_default(), mount["RW"] == true);
-        let own = mount["Name"] == format!("{}_{}-data", project(), c.service);
+        let kinds: &[&str] = if c.service == "audit" { &["data", "archive", "checkpoints"] } else { &["data"] };
+        let own = kinds.iter().any(|kind| mount["Name"] == format!("{}_{}-{kind}", project(), c.service));
         let engine = source.ends_with("docker.sock") || source.starts_with("/run") || source.starts_with("/var/run");
         holds(!engine && (!written || own || ONE_SHOT.contains(&c.service.as_str())), mount)?;
     }
     Ok(())
 }
 
+/// The web pages on this machine's loopback, and nothing else anywhere.
 fn nothing_is_published(c: &Container) -> Result<(), String> {
+    if c.service == FRONT {
+        let bindings = c.host("PortBindings").as_object().into_iter().flatten();
+        let mut places = bindings.flat_map(|(_, places)| places.as_array().cloned().unwrap_or_default());
+        return holds(places.all(|place| place["HostIp"] == "127.0.0.1"), c.host("PortBindings"));
+    }
     empty(c.host("PortBindings"))?;
     equal(c.host("PublishAllPorts"), &false.into())?;
     let ports = &c.facts["NetworkSettings"]["Ports"];
