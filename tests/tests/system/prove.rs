@@ -22,6 +22,9 @@ use uuid::Uuid;
 /// How long the index may take to catch up on a busy machine.
 const CATCH_UP: Duration = Duration::from_secs(30);
 
+/// What an export can be converted to.
+const FORMATS: [&str; 1] = ["jsonl"];
+
 /// Why the turn in these tests was denied.
 const REASON: &str = "mail is for staff";
 
@@ -191,7 +194,7 @@ async fn a_bundle_proves_its_record_anywhere_and_no_other() {
 async fn an_export_in_each_format_verifies_alone_whole_or_selected() {
     let log = Log::new().await;
     let key = log.key();
-    for format in ["jsonl", "ocsf", "csv", "parquet"] {
+    for format in FORMATS {
         for filters in [&[][..], &["--user", "cli/bob"]] {
             let file = log.file(&format!("export-{format}-{}.tar.zst", filters.len()));
             let path = file.to_str().unwrap();
@@ -203,13 +206,14 @@ async fn an_export_in_each_format_verifies_alone_whole_or_selected() {
             let records = verdict["records"].as_u64().unwrap();
             assert!(if filters.is_empty() { records > 10 } else { records == 2 }, "{verdict}");
             let half = usize::try_from(fs::metadata(&file).unwrap().len()).unwrap() / 2;
-            let bad = elsewhere(&["audit", "verify", "--export", tampered(&file, half).to_str().unwrap(), "--key", &key]);
+            let bad =
+                elsewhere(&["audit", "verify", "--export", tampered(&file, half).to_str().unwrap(), "--key", &key]);
             assert_eq!(bad.status.code(), Some(1), "{words:?}: {bad:?}");
             assert!(stdout(&bad).contains("NOT verified: "), "{words:?}: {bad:?}");
         }
     }
-    let plain = log.says(&["audit", "export", "--plain", "--format", "csv", "--user", "cli/bob"]);
-    assert_eq!(plain.lines().count(), 3, "{plain}");
+    let plain = log.says(&["audit", "export", "--plain", "--user", "cli/bob"]);
+    assert_eq!(plain.lines().count(), 2, "{plain}");
     let piped = log.nachos(&["audit", "export", "--format", "jsonl"]);
     assert!(piped.status.success() && piped.stdout.len() > 1000, "{piped:?}");
 }
