@@ -17,6 +17,7 @@ mod faults;
 mod gateway;
 mod llm_proxy;
 mod permissions;
+mod prove;
 mod seal;
 mod seal_faults;
 mod slack;
