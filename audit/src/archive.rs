@@ -114,7 +114,10 @@ impl Archiver {
     /// Archives everything stored before `before`, or what the settings say.
     pub(crate) async fn run(&self, before: Option<Timestamp>) -> anyhow::Result<Archived> {
         let _one = self.running.lock().await;
-        let mut next = files(&self.folder).last().and_then(|path| numbers(path)).map_or(1, |(_, last)| last + 1);
+        let first = self.bus.stream_state(STREAM).await.context("cannot ask for the stream")?.first_seq;
+        let archived = files(&self.folder).last().and_then(|path| numbers(path)).map_or(0, |(_, last)| last);
+        // What the stream does not hold any more was archived: its file may have been moved elsewhere.
+        let mut next = (archived + 1).max(first).max(1);
         let upto = match before {
             Some(before) => self.index.last_before(before).await?,
             None => self.due().await?,

@@ -93,10 +93,25 @@ impl Intake {
 
     async fn take(&mut self, batch: Vec<Raw>) {
         let rows: Vec<Row> = batch.iter().map(row).collect();
+        self.compare(&rows).await;
         self.file(&rows).await;
         // What is not acknowledged comes again and changes nothing.
         for error in join_all(batch.iter().map(Delivery::done)).await.into_iter().filter_map(Result::err) {
             tracing::debug!(%error, "an acknowledgement was not confirmed");
+        }
+    }
+
+    /// A number that comes again has to bring the same record: a stream that was put back to an earlier state uses numbers twice.
+    async fn compare(&self, rows: &[Row]) {
+        for row in rows.iter().filter(|row| row.seq <= self.progress.upto()) {
+            let known = self.index.leaves(row.seq.saturating_sub(1), row.seq, 1).await.unwrap_or_default();
+            if known.first().is_some_and(|known| *known != row.leaf) {
+                let why = format!(
+                    "record {} of the stream is not the one that was read before: was an old copy of the bus's volume put back?",
+                    row.seq
+                );
+                self.sealer.lock().await.contradict(why);
+            }
         }
     }
 
@@ -111,6 +126,14 @@ impl Intake {
     /// Fetches everything that the index lacks: what the stream dropped from the archive, the rest from the stream.
     async fn catch_up(&mut self) -> anyhow::Result<()> {
         let state = self.bus.stream_state(STREAM).await.context("cannot ask for the stream")?;
+        if state.last_seq < self.progress.upto() {
+            let why = format!(
+                "the stream ends at record {}, and {} were read from it before: was an old copy of the bus's volume put back?",
+                state.last_seq,
+                self.progress.upto()
+            );
+            self.sealer.lock().await.contradict(why);
+        }
         if self.progress.upto() + 1 < state.first_seq {
             self.read_archive(state.first_seq).await?;
         }

@@ -151,18 +151,37 @@ impl Sealer {
         if self.unsealed() == 0 || self.contradiction.is_some() || behind {
             return Ok(());
         }
+        // Every note of the second store gets into the stream: one that is only here would look like one that was dropped there.
+        self.publish().await?;
+        if self.unsealed() == 0 {
+            return Ok(());
+        }
         self.tree.sync().context("cannot flush the tree")?;
         let root = self.tree.root(size).context("cannot read the tree")?;
         let note = checkpoint::sign(&self.key, size, root)?;
         let at = Timestamp::now();
         self.report_store(self.store.append(at, &note));
-        let signed = Signed { note: note.clone(), size, root, at: Some(at) };
+        let signed = Signed { note, size, root, at: Some(at) };
         // From here on it binds, whether the stream took it or not.
-        self.bound = Some(signed.clone());
-        self.bus.publish_checkpoint(note).await.context("cannot publish a checkpoint")?;
+        self.bound = Some(signed);
+        self.publish().await
+    }
+
+    /// Brings what was signed last into the stream, if it is not there.
+    async fn publish(&mut self) -> anyhow::Result<()> {
+        let published = self.last.as_ref().map_or(0, |last| last.size);
+        let Some(signed) = self.bound.clone().filter(|bound| bound.size > published) else { return Ok(()) };
+        self.bus.publish_checkpoint(signed.note.clone()).await.context("cannot publish a checkpoint")?;
         self.last = Some(signed);
-        self.unsealed_since = None;
+        self.unsealed_since = (self.unsealed() > 0).then(Instant::now);
         Ok(())
+    }
+
+    /// The stream is not the one that was read before: nothing more is signed. The first reason stays.
+    pub(crate) fn contradict(&mut self, why: String) {
+        tracing::error!("the record contradicts what was read before: {why}");
+        self.contradiction.get_or_insert(why);
+        self.report(None);
     }
 
     /// The public key.
