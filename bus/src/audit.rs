@@ -203,7 +203,7 @@ impl Bus {
             ok: outcome.is_ok(),
             detail: outcome.map_or_else(|error| crate::connection::chain(error), |()| "records are taken".to_owned()),
             hint: outcome.err().map(|_| {
-                "nothing runs that cannot be recorded: see docs/audit.md, \"When the record is full\", and `./nachos logs bus`".to_owned()
+                "nothing runs that cannot be recorded: see docs/audit-log.md, \"When the record is full\", and `./nachos logs bus`".to_owned()
             }),
         });
     }

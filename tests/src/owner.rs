@@ -75,8 +75,9 @@ impl Owner {
                 break;
             }
             pieces.push(chunk.payload);
-            let reply = chunk.reply.expect("a place for the acknowledgement");
-            self.client.publish(reply, Bytes::new()).await.expect("acknowledged");
+            if let Some(reply) = chunk.reply {
+                self.client.publish(reply, Bytes::new()).await.expect("acknowledged");
+            }
         }
         Copy { about, pieces }
     }
@@ -138,5 +139,19 @@ impl Owner {
         for Message { subject, body } in messages {
             context.publish(subject.clone(), body.clone()).await.expect("sent").await.expect("stored");
         }
+    }
+
+    /// Makes a stream and publishes `count` messages of `bytes` into it, so many under way at a time.
+    pub async fn publish_many(&self, stream: &str, count: usize, under_way: usize, bytes: usize) {
+        let subject = format!("{}.x", stream.to_lowercase());
+        let config = json!({"name": stream, "subjects": [subject], "storage": "file", "num_replicas": 1});
+        self.must(&format!("STREAM.CREATE.{stream}"), config).await;
+        let context = async_nats::jetstream::new(self.client.clone());
+        let body = Bytes::from(vec![b'x'; bytes]);
+        let publish = |_| {
+            let (context, subject, body) = (context.clone(), subject.clone(), body.clone());
+            async move { context.publish(subject, body).await.expect("sent").await.expect("stored") }
+        };
+        futures_util::stream::iter(0..count).map(publish).buffer_unordered(under_way).for_each(|_| async {}).await;
     }
 }
