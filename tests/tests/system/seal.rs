@@ -248,13 +248,13 @@ async fn a_stream_that_was_put_back_to_an_earlier_state_is_not_signed_on() {
     sealed(&cli).await;
     platform.stop(Component::Audit).await;
     let owner = platform.server.taken_over().await;
-    let old = owner.copy(STREAM).await;
+    let old = owner.messages(STREAM).await;
     platform.run(Component::Audit, "").await;
     let cli = platform.server.connect(Component::Cli).await;
     write(&cli, 10).await;
     let before = sealed(&cli).await;
     platform.stop(Component::Audit).await;
-    owner.put_back(STREAM, &old).await;
+    owner.remake(STREAM, &old).await;
     platform.server.provision(&StreamSizes::default()).await.unwrap();
     platform.run(Component::Audit, "").await;
     // Other records under numbers that were sealed.
