@@ -48,18 +48,21 @@ impl FromStr for Wanted {
 
 /// Asks for the bundle, checks it as whoever gets it will, and writes it.
 pub(crate) async fn run(session: Session, args: Args) -> Result<Ending, Failure> {
-    let trust = args.trust.load(&session.settings()?.1)?;
+    let trust = args.trust.load_if_there(&session.settings()?.1)?;
     let mut output = Output::open(args.output.as_deref(), true)?;
     let bus = session.connect().await?;
     let bundle = prove(&bus, args.record.0).await?;
-    bundle::verify(&bundle, &trust.keys).map_err(unproven)?;
+    match &trust {
+        Some(trust) => bundle::verify(&bundle, &trust.keys).map(|_| ()).map_err(unproven)?,
+        None => note("not checked here: there is no key; nachos audit verify --bundle FILE --key KEY checks it")?,
+    }
     let text = if args.json { serde_json::to_string(&bundle) } else { serde_json::to_string_pretty(&bundle) };
     let text = clean::json(&text.map_err(anyhow::Error::new)?);
     writeln!(output, "{text}")?;
     output.finish()?;
     if let Some(file) = &args.output {
         let (seq, file) = (bundle.record.seq, file_name(file));
-        note(&format!("record {seq} is proven; nachos audit verify --bundle {file} checks it anywhere"))?;
+        note(&format!("wrote the proof of record {seq}; nachos audit verify --bundle {file} checks it anywhere"))?;
     }
     Ok(Ending::Done)
 }

@@ -33,6 +33,14 @@ pub(super) struct Trust {
 }
 
 impl Args {
+    /// Reads the keys; `None` if there is none to read: for commands that only pass on what somebody else will check.
+    pub(super) fn load_if_there(&self, config: &Config) -> Result<Option<Trust>, Failure> {
+        if self.keys.is_empty() && !config.checkpoint_key.exists() {
+            return Ok(None);
+        }
+        self.load(config).map(Some)
+    }
+
     /// Reads the keys.
     pub(super) fn load(&self, config: &Config) -> Result<Trust, Failure> {
         let keys = if self.keys.is_empty() {
@@ -107,5 +115,7 @@ mod tests {
         for keys in [&[][..], &["no-such-file"], &[""]] {
             assert!(load(keys).unwrap_err().hint().is_some(), "{keys:?}");
         }
+        let config = Config { checkpoint_key: "/nowhere/checkpoint.pub".into(), ..Config::default() };
+        assert!(Args::default().load_if_there(&config).unwrap().is_none());
     }
 }

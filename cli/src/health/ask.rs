@@ -5,16 +5,22 @@ use futures_util::future::join_all;
 use proto::Component;
 use proto::admin::{Health, HealthRequest};
 
-/// Components that a stack may do without; they are started when their secrets are there.
-const OPTIONAL: [Component; 1] = [Component::ChannelSlack];
+/// Components that a stack may do without, and what starts them.
+const OPTIONAL: [(Component, &str); 2] = [
+    (Component::ChannelSlack, "optional; it starts once its secrets are there, see ./nachos help slack"),
+    (
+        Component::Forwarder,
+        "optional; it starts once a destination is set in deploy/config/forwarder.toml, see docs/siem.md",
+    ),
+];
 
 /// What is known about a component.
 #[derive(Debug)]
 pub(super) enum State {
     /// It answered.
     Up(Health),
-    /// It does not run and need not.
-    Off,
+    /// It does not run and need not; what would start it.
+    Off(&'static str),
     /// It should have answered.
     Down(CallError),
 }
@@ -26,9 +32,10 @@ pub(super) async fn everybody(bus: &Bus) -> Vec<(Component, State)> {
 
 async fn one(bus: &Bus, component: Component) -> State {
     let question = HealthRequest { v: proto::VERSION, component };
-    match bus.request(Bus::new_trace(), &question).await {
-        Ok(health) => State::Up(health),
-        Err(CallError::NoResponder(_)) if OPTIONAL.contains(&component) => State::Off,
-        Err(error) => State::Down(error),
+    let optional = OPTIONAL.iter().find(|(optional, _)| *optional == component);
+    match (bus.request(Bus::new_trace(), &question).await, optional) {
+        (Ok(health), _) => State::Up(health),
+        (Err(CallError::NoResponder(_)), Some((_, start))) => State::Off(start),
+        (Err(error), _) => State::Down(error),
     }
 }

@@ -77,9 +77,9 @@ async fn components(bus: &Bus) -> Findings {
 fn checks(component: Component, state: State) -> Vec<Check> {
     match state {
         State::Up(health) => answered(health),
-        State::Off => vec![Check {
+        State::Off(start) => vec![Check {
             verdict: Verdict::Off,
-            hint: Some("optional; it starts once its secrets are there, see ./nachos help slack".to_owned()),
+            hint: Some(start.to_owned()),
             ..Check::well("running", "not running".to_owned())
         }],
         State::Down(error) => {
@@ -199,7 +199,13 @@ mod tests {
         };
         let findings = vec![
             ("policy".to_owned(), checks(Component::Policy, State::Up(health))),
-            ("channel-slack".to_owned(), checks(Component::ChannelSlack, State::Off)),
+            (
+                "channel-slack".to_owned(),
+                checks(
+                    Component::ChannelSlack,
+                    State::Off("optional; it starts once its secrets are there, see ./nachos help slack"),
+                ),
+            ),
             (
                 "audit".to_owned(),
                 checks(Component::Audit, State::Down(CallError::NoResponder("nachos.admin.health.audit".into()))),

@@ -40,7 +40,7 @@ pub(crate) async fn status(session: Session, mut out: Out, args: StatusArgs) -> 
 fn is_well(state: &State) -> bool {
     match state {
         State::Up(health) => first_wrong(health).is_none(),
-        State::Off => true,
+        State::Off(_) => true,
         State::Down(_) => false,
     }
 }
@@ -52,7 +52,7 @@ fn first_wrong(health: &Health) -> Option<&Condition> {
 fn as_json(component: Component, state: &State) -> serde_json::Value {
     match state {
         State::Up(health) => json!({"component": component, "state": "up", "health": health}),
-        State::Off => json!({"component": component, "state": "off"}),
+        State::Off(_) => json!({"component": component, "state": "off"}),
         State::Down(error) => json!({"component": component, "state": "down", "error": error.to_string()}),
     }
 }
@@ -76,7 +76,7 @@ fn row(component: Component, state: &State, now: Timestamp) -> Vec<(Style, Strin
             let version = clean::line(&health.version);
             vec![name, (Style::Green, "up".to_owned()), (Style::Plain, version), (Style::Plain, since), condition]
         }
-        State::Off => absent(name, (Style::Dim, "off"), (Style::Dim, "not running (optional)".to_owned())),
+        State::Off(_) => absent(name, (Style::Dim, "off"), (Style::Dim, "not running (optional)".to_owned())),
         State::Down(error) => absent(name, (Style::Red, "down"), (Style::Red, clean::line(&error.to_string()))),
     }
 }
@@ -105,7 +105,7 @@ mod tests {
         let well = Condition { name: "bus".into(), ok: true, detail: "connected".into(), hint: None };
         let states = [
             (Component::Gateway, health(Component::Gateway, vec![well.clone()])),
-            (Component::ChannelSlack, State::Off),
+            (Component::ChannelSlack, State::Off("")),
             (Component::Policy, health(Component::Policy, vec![well, wrong])),
             (Component::Audit, State::Down(CallError::TimedOut("nachos.admin.health.audit".into()))),
         ];

@@ -29,7 +29,7 @@ impl Converter {
             return Ok(Self::Nothing);
         }
         if format != Format::Jsonl {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "this format is not there yet"));
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "this release converts to jsonl only"));
         }
         Ok(Self::Lines(BufWriter::new(tempfile::tempfile_in(folder)?)))
     }
