@@ -55,6 +55,8 @@ pub struct Config {
     pub checkpoint_key: PathBuf,
     /// Directory of the second store of checkpoints, on a volume of its own, or mounted from another machine.
     pub checkpoints: PathBuf,
+    /// C2SP verifier keys of witnesses. Cosigned notes that somebody puts into `witnessed/` of the second store are then handed out.
+    pub witnesses: Vec<String>,
     /// Directory of the archive files, on a volume of its own.
     pub archive: PathBuf,
     /// When records are moved into archive files.
@@ -67,6 +69,7 @@ impl Default for Config {
             data: "/data".into(),
             checkpoint_key: "/keys/checkpoint.key".into(),
             checkpoints: "/checkpoints".into(),
+            witnesses: Vec::new(),
             archive: "/archive".into(),
             retention: Retention::default(),
         }
@@ -85,6 +88,8 @@ async fn start(bus: Bus, config: Config) -> anyhow::Result<()> {
     let key = std::fs::read_to_string(&config.checkpoint_key);
     let key = key.with_context(|| format!("cannot read {}", config.checkpoint_key.display()))?;
     let key = SigningKey::from_pem(&key).with_context(|| config.checkpoint_key.display().to_string())?;
+    let witnesses = config.witnesses.iter().map(|key| key.parse().with_context(|| format!("the witness `{key}`")));
+    let witnesses = witnesses.collect::<anyhow::Result<Vec<_>>>()?.into();
     let index = Index::open(&config.data.join("index.db")).await?;
     let contents = Contents::open(&config.data.join("contents.db")).await?;
     let sealer = Sealer::open(&bus, &config.data, key, SecondStore::new(config.checkpoints)).await?;
@@ -103,9 +108,15 @@ async fn start(bus: Bus, config: Config) -> anyhow::Result<()> {
         running: Mutex::new(()),
     };
     let archiver = Arc::new(archiver);
-    let (bus_, index_, sealer_, follow_) = (bus.clone(), index.clone(), sealer.clone(), follow.clone());
-    let prover =
-        Prover { bus: bus_, index: index_, sealer: sealer_, contents, follow: follow_, archiver: archiver.clone() };
+    let prover = Prover {
+        bus: bus.clone(),
+        index: index.clone(),
+        sealer: sealer.clone(),
+        contents,
+        follow: follow.clone(),
+        archiver: archiver.clone(),
+        witnesses,
+    };
     proof::start(&bus, prover).await?;
     bus.spawn(archiver.keep());
     bus.spawn(seal::keep_time(sealer, index.clone(), follow.clone()));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{Bus, BusError};
+use ledger::checkpoint::{self, WitnessKey};
 use proto::audit::{Fact, STREAM, Scope};
 use proto::seal::{
     Archive, Archived, Bundle, Contents as Kept, ContentsRequest, Erase, Erased, FrontierReply, FrontierRequest,
@@ -38,6 +39,8 @@ pub(crate) struct Prover {
     pub(crate) contents: Contents,
     pub(crate) follow: Follow,
     pub(crate) archiver: Arc<Archiver>,
+    /// Whose cosignatures count.
+    pub(crate) witnesses: Arc<[WitnessKey]>,
 }
 
 /// Serves the requests of `proto::seal`.
@@ -137,7 +140,10 @@ impl Prover {
     fn newest_note(&self, sealer: &crate::seal::Sealer) -> String {
         let Some(signed) = &sealer.last else { return String::new() };
         let body = signed.note.split("\n\n").next().unwrap_or_default();
-        let cosigned = sealer.store().witnessed().into_iter().find(|note| note.starts_with(body));
+        let genuine = |note: &String| {
+            checkpoint::open(note, &[sealer.key()], &self.witnesses).is_ok_and(|found| !found.witnesses.is_empty())
+        };
+        let cosigned = sealer.store().witnessed().into_iter().find(|note| note.starts_with(body) && genuine(note));
         cosigned.unwrap_or_else(|| signed.note.clone())
     }
 

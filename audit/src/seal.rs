@@ -78,7 +78,9 @@ impl Sealer {
     /// The newest own checkpoint is in the second store, in the stream, or in both. One that did not get into the stream goes there now.
     async fn find_last(&mut self) -> anyhow::Result<()> {
         let published = self.bus.last_checkpoint().await.context("cannot read the newest checkpoint")?;
-        let published = published.and_then(|note| self.own(&String::from_utf8_lossy(note.body.as_bytes())));
+        let published = published.map(|note| String::from_utf8_lossy(note.body.as_bytes()).into_owned());
+        self.report_origin(published.as_deref());
+        let published = published.and_then(|note| self.own(&note));
         let stored = self.store.last().and_then(|note| self.own(&note));
         if let Some(stored) =
             stored.as_ref().filter(|stored| published.as_ref().is_none_or(|found| found.size < stored.size))
@@ -92,7 +94,13 @@ impl Sealer {
         // What lies behind the newest checkpoint may not have reached the disk: it is taken from the index again.
         let sure = self.bound.as_ref().map_or(0, |bound| bound.size);
         self.tree.truncate(sure).context("cannot shorten the tree")?;
-        self.check_bound()
+        self.check_bound()?;
+        if self.contradiction.take().is_some() {
+            // A damaged file is made anew from the index; if it is the records that differ, that shows again where it was signed.
+            tracing::warn!("the tree is damaged and is made anew");
+            self.tree.truncate(0).context("cannot shorten the tree")?;
+        }
+        Ok(())
     }
 
     fn own(&self, note: &str) -> Option<Signed> {
@@ -205,6 +213,22 @@ impl Sealer {
             ),
             hint: (!ok).then(|| {
                 "without it whoever owns the bus's volume could rewrite the record unseen: see docs/AUDIT.md".to_owned()
+            }),
+        });
+    }
+
+    /// A stream whose newest checkpoint is another key's was restored from another stack, or somebody put theirs in.
+    fn report_origin(&self, newest: Option<&str>) {
+        let foreign = newest.filter(|note| self.own(note).is_none()).and_then(|note| note.lines().next());
+        self.bus.report(Condition {
+            name: "origin".to_owned(),
+            ok: foreign.is_none(),
+            detail: foreign.map_or_else(
+                || format!("checkpoints are signed as {}", checkpoint::name(&self.key.public())),
+                |foreign| format!("the newest checkpoint in the stream is signed as {foreign}, not by this stack's key"),
+            ),
+            hint: foreign.map(|_| {
+                "right after a restore from another stack; otherwise somebody else wrote it: verify with both keys (--key)".to_owned()
             }),
         });
     }

@@ -104,6 +104,9 @@ impl Owner {
             self.must("STREAM.MSG.DELETE.TAMPERED", json!({"seq": seq, "no_erase": true})).await;
         }
         self.must(&format!("STREAM.DELETE.{stream}"), json!({})).await;
+        // A stream of its own now: the server allows no circle of mirrors.
+        let config = json!({"name": "TAMPERED", "storage": "file", "num_replicas": 1, "subjects": ["tampered"]});
+        self.must("STREAM.UPDATE.TAMPERED", config).await;
         self.mirror("TAMPERED", stream, last).await;
         self.must("STREAM.DELETE.TAMPERED", json!({})).await;
     }

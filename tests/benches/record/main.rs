@@ -45,7 +45,8 @@ fn main() {
     if !arguments.iter().any(|argument| argument == "--bench") {
         return;
     }
-    let asked = arguments.iter().position(|argument| argument == "--records").map(|at| arguments[at + 1].parse().unwrap());
+    let asked =
+        arguments.iter().position(|argument| argument == "--records").map(|at| arguments[at + 1].parse().unwrap());
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(measure(asked.unwrap_or(RECORDS)));
 }
@@ -77,7 +78,11 @@ async fn measure(records: usize) {
         let memory = stack.usage(Component::Audit).resident >> 20;
         line(
             &format!("audit at {sealed} records"),
-            &format!("{memory} MiB resident; sealed {:.1} s after the last was written ({:.0} s for these)", (begun.elapsed() - written).as_secs_f64(), written.as_secs_f64()),
+            &format!(
+                "{memory} MiB resident; sealed {:.1} s after the last was written ({:.0} s for these)",
+                (begun.elapsed() - written).as_secs_f64(),
+                written.as_secs_f64()
+            ),
         );
     }
     prove(&cli, there as u64).await;
@@ -168,8 +173,14 @@ async fn filters(cli: &Bus) -> Vec<(&'static str, Filter)> {
         ("newest 100", Filter::default()),
         ("newest 100 of a person", of(Filter { principal: Some("slack/T1/U7".into()), ..Filter::default() })),
         ("newest 100 of a session", of(Filter { session: Some("s-77".into()), ..Filter::default() })),
-        ("newest 100 refused of a tool", of(Filter { tool: Some("clock".into()), outcome: Some("refused".into()), ..Filter::default() })),
-        ("newest 100 since a time, of two types", of(Filter { since, types: vec!["tool.*".into(), "config.changed".into()], ..Filter::default() })),
+        (
+            "newest 100 refused of a tool",
+            of(Filter { tool: Some("clock".into()), outcome: Some("refused".into()), ..Filter::default() }),
+        ),
+        (
+            "newest 100 since a time, of two types",
+            of(Filter { since, types: vec!["tool.*".into(), "config.changed".into()], ..Filter::default() }),
+        ),
     ]
 }
 

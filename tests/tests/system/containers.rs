@@ -100,7 +100,10 @@ fn only_those_named_are_on_a_network_that_is_not_internal() {
             if container.service == FRONT {
                 assert_eq!(name, format!("{}_front", project()));
                 let options = &network["Options"];
-                assert_eq!(options["com.docker.network.bridge.enable_ip_masquerade"], "false", "{name} gives addresses outside");
+                assert_eq!(
+                    options["com.docker.network.bridge.enable_ip_masquerade"], "false",
+                    "{name} gives addresses outside"
+                );
                 continue;
             }
             assert!(

@@ -287,7 +287,8 @@ async fn an_edited_index_or_archive_is_found() {
 async fn an_independent_program_verifies_our_proofs() {
     let log = Log::new().await;
     log.write(0, RECORDS).await;
-    let key = fs::read_to_string(log.key()).unwrap();
+    let trusted = log.key().display().to_string();
+    let key = fs::read_to_string(&trusted).unwrap();
     let key = ledger::checkpoint::vkey(&ledger::checkpoint::read_key(&key).unwrap());
     let file = log.server.dir().join("bundle.json");
     let check = |bundle: &str| {
@@ -299,7 +300,7 @@ async fn an_independent_program_verifies_our_proofs() {
         (output.status.success(), said)
     };
     for seq in [1, 2, 31, 32, 33, RECORDS] {
-        let bundle = log.nachos(&["audit", "prove", &seq.to_string()]);
+        let bundle = log.nachos(&["audit", "prove", &seq.to_string(), "--key", &trusted]);
         assert!(bundle.status.success(), "{bundle:?}");
         let bundle = String::from_utf8(bundle.stdout).unwrap();
         let (ok, said) = check(&bundle);
