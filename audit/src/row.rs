@@ -1,16 +1,12 @@
 //! What the index keeps of one record: a pure reading of its JSON into columns.
 
+pub use ledger::facts::{Facts, UNREADABLE};
 use ledger::leaf;
 use proto::Component;
 use proto::seal::{Body, NodeHash, RawRecord};
-use proto::trace::Trace;
-use serde_json::Value;
 
 /// What the subject of every record begins with.
 const SUBJECT: &str = "nachos.audit.log.";
-
-/// The type under which a record is filed whose bytes are no CloudEvent. It is never dropped: somebody published it.
-pub const UNREADABLE: &str = "unreadable";
 
 /// One row of the index.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,43 +30,17 @@ pub struct Row {
 /// The type of the row in the place of a record that the stream confirmed not to hold any more.
 pub const MISSING: &str = "missing";
 
-/// The columns that come from the body, and so are worth what its publisher is worth.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Facts {
-    /// CloudEvents `type`.
-    pub kind: String,
-    /// CloudEvents `id`.
-    pub id: Option<String>,
-    /// The session.
-    pub session: Option<String>,
-    /// The turn.
-    pub turn: Option<String>,
-    /// The trace id, 32 hex digits.
-    pub trace: Option<String>,
-    /// On whose behalf.
-    pub principal: Option<String>,
-    /// The channel.
-    pub channel: Option<String>,
-    /// The tool that it is about.
-    pub tool: Option<String>,
-    /// How it came out, in one word.
-    pub outcome: Option<String>,
-    /// The policies that decided.
-    pub policies: Vec<String>,
-}
-
 impl Row {
     /// Reads a record.
     pub fn new(record: &RawRecord) -> Self {
         let component = record.subject.strip_prefix(SUBJECT).filter(|name| name.parse::<Component>().is_ok());
         let body = record.body.as_bytes();
-        let facts = serde_json::from_slice(body).ok().and_then(|body| Facts::of(&body));
         Self {
             seq: record.seq,
             time_ns: record.time_ns,
             subject: record.subject.clone(),
             component: component.unwrap_or("unknown").to_owned(),
-            facts: facts.unwrap_or_else(|| Facts::of_type(UNREADABLE)),
+            facts: Facts::read(body),
             raw: body.to_vec(),
             leaf: leaf::hash(record),
         }
@@ -109,68 +79,9 @@ impl Row {
     }
 }
 
-impl Facts {
-    fn of_type(kind: &str) -> Self {
-        Self { kind: kind.to_owned(), ..Self::default() }
-    }
-
-    /// The columns of a CloudEvent of any type, known to this release or not; `None` if it has no type.
-    fn of(body: &Value) -> Option<Self> {
-        let kind = text(body, "type")?;
-        let data = body.get("data").unwrap_or(&Value::Null);
-        Some(Self {
-            id: text(body, "id"),
-            session: text(body, "session"),
-            turn: text(body, "turn"),
-            trace: text(body, "traceparent").and_then(|parent| parent.parse::<Trace>().ok()).map(Trace::id),
-            principal: text(body, "principal"),
-            channel: text(body, "channel"),
-            tool: tool(data),
-            outcome: outcome(&kind, data),
-            policies: policies(data),
-            kind,
-        })
-    }
-}
-
-fn text(value: &Value, key: &str) -> Option<String> {
-    value.get(key).and_then(Value::as_str).map(str::to_owned)
-}
-
-/// A decision names the tool as its resource.
-fn tool(data: &Value) -> Option<String> {
-    text(data, "tool").or_else(|| {
-        let about_tool = data.get("action").and_then(Value::as_str) == Some("call_tool");
-        about_tool.then(|| text(data, "resource")).flatten()
-    })
-}
-
-/// The outcome that the record names, or the one that its type amounts to, so that one filter finds all that went wrong.
-fn outcome(kind: &str, data: &Value) -> Option<String> {
-    let failed = |key: &str| !data.get(key).unwrap_or(&Value::Null).is_null();
-    text(data, "outcome").or_else(|| {
-        let word = match kind {
-            "tool.refused" => "refused",
-            "component.denied" => "denied",
-            "message.undeliverable" => "failed",
-            "config.changed" if failed("refused") => "refused",
-            "config.changed" => "ok",
-            "model.answered" if failed("error") => "failed",
-            "model.answered" => "ok",
-            _ => return None,
-        };
-        Some(word.to_owned())
-    })
-}
-
-fn policies(data: &Value) -> Vec<String> {
-    let listed = data.get("policies").and_then(Value::as_array);
-    listed.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

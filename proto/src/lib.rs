@@ -11,6 +11,7 @@ pub mod audit;
 pub mod canonical;
 pub mod channel;
 pub mod content;
+mod kept;
 pub mod keys;
 pub mod links;
 pub mod llm;

@@ -227,7 +227,9 @@ fn paths(component: Component, keys: &Path, data: &Path) -> String {
                 "origin_key = '{keys}/origin.key'\napp_token = '{shown}/app-token'\nbot_token = '{shown}/bot-token'"
             )
         }
-        Component::ChannelWeb => format!("checkpoint_key = '{keys}/checkpoint.pub'"),
+        Component::ChannelWeb => {
+            format!("checkpoint_key = '{keys}/checkpoint.pub'\nlisten = '127.0.0.1:{}'", crate::server::free_port())
+        }
         Component::Forwarder => String::new(),
         Component::Cli | Component::Provision => panic!("{component} is no service"),
     }

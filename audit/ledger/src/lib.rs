@@ -5,9 +5,13 @@
 
 pub mod bundle;
 pub mod checkpoint;
+pub mod convert;
+pub mod facts;
 pub mod leaf;
+pub mod ocsf;
 pub mod pack;
 mod rules;
+pub mod table;
 pub mod tree;
 pub mod verify;
 

@@ -36,8 +36,10 @@ impl Installation {
     async fn whole() -> Self {
         let mut installation = Self::bare().await;
         installation.stack.start_core("").await;
-        installation.stack.start(Component::Audit, "");
-        installation.stack.ready(Component::Audit).await;
+        for component in [Component::Audit, Component::ChannelWeb] {
+            installation.stack.start(component, "");
+            installation.stack.ready(component).await;
+        }
         installation
     }
 

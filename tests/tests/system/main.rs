@@ -14,6 +14,7 @@ mod bus;
 mod cli;
 mod containers;
 mod faults;
+mod forwarder;
 mod gateway;
 mod llm_proxy;
 mod permissions;

@@ -23,7 +23,7 @@ use uuid::Uuid;
 const CATCH_UP: Duration = Duration::from_secs(30);
 
 /// What an export can be converted to.
-const FORMATS: [&str; 1] = ["jsonl"];
+const FORMATS: [&str; 4] = ["jsonl", "ocsf", "csv", "parquet"];
 
 /// Why the turn in these tests was denied.
 const REASON: &str = "mail is for staff";

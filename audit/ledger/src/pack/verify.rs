@@ -1,13 +1,16 @@
 //! Verifying a file by itself: offline, with keys that are trusted from elsewhere.
 
-use std::io::Read;
+use std::io::{self, Read, Write};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use proto::keys::PublicKey;
-use proto::seal::Bundle;
+use proto::seal::{Bundle, RawRecord};
+use sha2::{Digest as _, Sha256};
 
 use super::{Entry, Kind, PackError, Reader};
 use crate::bundle;
 use crate::checkpoint::WitnessKey;
+use crate::convert::Converter;
 use crate::tree::Frontier;
 use crate::verify::{ProblemKind, Report, Verifier};
 
@@ -26,9 +29,11 @@ pub fn verify<R: Read>(
     more: &[(String, String)],
 ) -> Result<Report, PackError> {
     let mut reader = Reader::open(file)?;
+    let hash = SharedHash::default();
+    let mut again = Converter::new(reader.manifest().format, hash.clone()).map_err(broken)?;
     let mut report = match reader.manifest().kind {
-        Kind::Range => range(&mut reader, keys, witnesses, more)?,
-        Kind::Selection => selection(&mut reader, keys)?,
+        Kind::Range => range(&mut reader, keys, witnesses, more, &mut again)?,
+        Kind::Selection => selection(&mut reader, keys, &mut again)?,
     };
     let manifest = reader.manifest().clone();
     if (manifest.first, manifest.last) != (report.first, report.last) && report.records > 0 {
@@ -38,8 +43,45 @@ pub fn verify<R: Read>(
         );
         report.problem(None, ProblemKind::File, what);
     }
-    reader.converted()?;
+    if let (Some(found), Some(again), Some(name)) = (reader.converted()?, again, manifest.format.entry()) {
+        again.finish().map_err(broken)?;
+        if hash.hex() != found {
+            report.problem(None, ProblemKind::File, format!("{name} is not what the records convert to"));
+        }
+    }
     Ok(report)
+}
+
+fn broken(error: anyhow::Error) -> PackError {
+    PackError::Broken(format!("{error:#}"))
+}
+
+/// Where the records are converted to once more: only its digest is of interest.
+#[derive(Clone, Default)]
+struct SharedHash(Arc<Mutex<Sha256>>);
+
+impl SharedHash {
+    fn hex(&self) -> String {
+        hex::encode(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone().finalize())
+    }
+}
+
+impl Write for SharedHash {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What converts once more, if anything was converted.
+type Again = Option<Converter<SharedHash>>;
+
+fn convert(again: &mut Again, record: &RawRecord) -> Result<(), PackError> {
+    again.as_mut().map_or(Ok(()), |again| again.record(record)).map_err(broken)
 }
 
 fn range<R: Read>(
@@ -47,6 +89,7 @@ fn range<R: Read>(
     keys: &[PublicKey],
     witnesses: &[WitnessKey],
     more: &[(String, String)],
+    again: &mut Again,
 ) -> Result<Report, PackError> {
     let mut verifier = Verifier::new(keys.to_vec(), witnesses.to_vec());
     let manifest = reader.manifest();
@@ -67,6 +110,7 @@ fn range<R: Read>(
             Entry::Missing(seq) => verifier.missing(seq),
             Entry::Record { record, parts, .. } => {
                 texts.extend(bundle::check_parts(&record, &parts).err());
+                convert(again, &record)?;
                 verifier.record(&record);
             }
         }
@@ -76,13 +120,14 @@ fn range<R: Read>(
     Ok(report)
 }
 
-fn selection<R: Read>(reader: &mut Reader<R>, keys: &[PublicKey]) -> Result<Report, PackError> {
+fn selection<R: Read>(reader: &mut Reader<R>, keys: &[PublicKey], again: &mut Again) -> Result<Report, PackError> {
     let mut report = Report::default();
     let (key, note) = (reader.manifest().key, reader.checkpoints().first().cloned());
     let note = note.ok_or_else(|| PackError::Broken("there is no checkpoint in it".to_owned()))?;
     while let Some(entry) = reader.next_entry()? {
         let Entry::Record { record, proof, parts } = entry else { continue };
         let seq = record.seq;
+        convert(again, &record)?;
         report.first = if report.records == 0 { seq } else { report.first };
         if report.records > 0 && seq <= report.last {
             let what = format!("record {seq} comes after record {}", report.last);

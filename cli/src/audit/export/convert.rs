@@ -20,6 +20,8 @@ pub(super) enum Converter {
     Nothing,
     /// JSON lines.
     Lines(BufWriter<File>),
+    /// Another format, and the file it goes into.
+    Other(Box<ledger::convert::Converter<BufWriter<File>>>, File),
 }
 
 impl Converter {
@@ -28,16 +30,19 @@ impl Converter {
         if format == Format::Jsonl && !plain {
             return Ok(Self::Nothing);
         }
-        if format != Format::Jsonl {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "this release converts to jsonl only"));
+        let file = tempfile::tempfile_in(folder)?;
+        let to = BufWriter::new(file.try_clone()?);
+        match ledger::convert::Converter::new(format, to).map_err(io::Error::other)? {
+            Some(other) => Ok(Self::Other(Box::new(other), file)),
+            None => Ok(Self::Lines(BufWriter::new(file))),
         }
-        Ok(Self::Lines(BufWriter::new(tempfile::tempfile_in(folder)?)))
     }
 
     /// The next record.
     pub(super) fn record(&mut self, record: &RawRecord, parts: &BTreeMap<String, Part>) -> Result<(), Failure> {
         match self {
             Self::Nothing => Ok(()),
+            Self::Other(other, _) => Ok(other.record(record)?),
             Self::Lines(file) => {
                 let line = serde_json::to_string(&stored(record, parts)).map_err(anyhow::Error::new)?;
                 writeln!(file, "{}", clean::json(&line)).map_err(no_room)
@@ -49,6 +54,10 @@ impl Converter {
     pub(super) fn finish(self, to: &mut impl Write) -> Result<(), Failure> {
         let file = match self {
             Self::Nothing => return Ok(()),
+            Self::Other(other, file) => {
+                other.finish()?;
+                file
+            }
             Self::Lines(file) => file.into_inner().map_err(io::IntoInnerError::into_error).map_err(no_room)?,
         };
         copy(file, to)
