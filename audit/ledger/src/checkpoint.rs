@@ -229,7 +229,7 @@ pub fn open(note: &str, trusted: &[PublicKey], witnesses: &[WitnessKey]) -> Resu
         size: text.size(),
         root: NodeHash(text.hash().0),
         signed_by: *key,
-        witnesses: cosigned.filter_map(|signature| cosigned_by(signature)).collect(),
+        witnesses: cosigned.filter_map(cosigned_by).collect(),
     })
 }
 
@@ -293,7 +293,7 @@ mod tests {
             let bytes = [&id.to_be_bytes()[..], &time.to_be_bytes(), &signature.to_bytes()].concat();
             format!("{note}— {name} {}\n", STANDARD.encode(bytes))
         };
-        let found = open(&line(time), &[key.public()], &[known.clone()]).unwrap();
+        let found = open(&line(time), &[key.public()], std::slice::from_ref(&known)).unwrap();
         let expected = Cosigned { name: name.to_owned(), at: Timestamp::from_second(1_700_000_000).unwrap() };
         assert_eq!(found.witnesses, [expected]);
         assert!(

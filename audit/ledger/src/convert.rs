@@ -13,7 +13,7 @@ pub enum Converter<W: Write + Send> {
     /// OCSF events, one a line.
     Ocsf(W),
     /// A table as CSV.
-    Csv(CsvTable<W>),
+    Csv(Box<CsvTable<W>>),
     /// A table as Parquet.
     Parquet(Box<ParquetTable<W>>),
 }
@@ -27,7 +27,7 @@ impl<W: Write + Send> Converter<W> {
         Ok(match format {
             Format::Jsonl => None,
             Format::Ocsf => Some(Self::Ocsf(out)),
-            Format::Csv => Some(Self::Csv(CsvTable::new(out)?)),
+            Format::Csv => Some(Self::Csv(Box::new(CsvTable::new(out)?))),
             Format::Parquet => Some(Self::Parquet(Box::new(ParquetTable::new(out)?))),
         })
     }

@@ -248,7 +248,7 @@ impl Verifier {
     /// All was given: what is the verdict?
     pub fn finish(mut self) -> Report {
         let size = self.tree.size();
-        let beyond = self.checkpoints.iter().filter(|(covered, _)| **covered > size).next_back();
+        let beyond = self.checkpoints.iter().rfind(|(covered, _)| **covered > size);
         if let Some((covered, expected)) = beyond {
             let stores: BTreeSet<&str> = expected.iter().flat_map(|one| &one.stores).map(String::as_str).collect();
             let stores: Vec<&str> = stores.into_iter().collect();

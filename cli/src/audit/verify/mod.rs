@@ -9,7 +9,7 @@ mod pinpoint;
 mod store;
 mod verdict;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ArgGroup;
 
@@ -98,11 +98,11 @@ fn places(args: &Args, config: &Config) -> Places {
 }
 
 /// A place that somebody named must be there; one of the default settings may be missing.
-fn place(named: Option<&PathBuf>, default: &PathBuf) -> Option<(PathBuf, bool)> {
+fn place(named: Option<&PathBuf>, default: &Path) -> Option<(PathBuf, bool)> {
     match named {
         Some(none) if none.as_os_str() == NOWHERE => None,
         Some(path) => Some((path.clone(), true)),
-        None => Some((default.clone(), false)),
+        None => Some((default.to_owned(), false)),
     }
 }
 
