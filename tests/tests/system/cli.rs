@@ -155,7 +155,7 @@ async fn status_and_doctor_tell_a_stopped_component_from_one_that_is_optional() 
     let status = nachos.says(&["status"]);
     assert!(status.contains("not running (optional)"), "{status}");
     let doctor = nachos.says(&["doctor"]);
-    assert!(doctor.contains("all is well") && doctor.contains("1 off"), "{doctor}");
+    assert!(doctor.contains("all is well") && doctor.contains("2 off"), "{doctor}");
 
     nachos.stack.kill(Component::Policy);
     let doctor = nachos.nachos(&["doctor"]);

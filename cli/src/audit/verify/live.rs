@@ -7,7 +7,7 @@ use futures_util::{StreamExt as _, pin_mut};
 use ledger::checkpoint;
 use ledger::verify::{self, Report, Verifier};
 use proto::audit::{CHECKPOINTS, STREAM};
-use proto::seal::RawRecord;
+use proto::seal::{RawRecord, SealRequest};
 use serde_json::Value;
 
 use super::super::count;
@@ -23,6 +23,12 @@ use crate::failure::Failure;
 pub(super) async fn verify(bus: &Bus, trust: &Trust, places: &Places) -> Result<Verdict, Failure> {
     let mut verdict = Verdict { subject: "the log on the bus".to_owned(), ..Verdict::default() };
     let mut verifier = Verifier::new(trust.keys.clone(), trust.witnesses.clone());
+    // What is stored now shall be sealed now. Whether it is, the records and checkpoints tell; nothing is taken from the answer.
+    if let Err(error) = bus.request(Bus::new_trace(), &SealRequest { v: proto::VERSION, now: true }).await {
+        verdict.notes.push(format!(
+            "the audit service made no checkpoint for this ({error}): the newest records may not be sealed"
+        ));
+    }
     // Checkpoints before records: whatever they cover is then stored already, however fast it is written.
     let mut known = Known { trust, verifier: &mut verifier, sealed: Sealed::new() };
     checkpoints(bus, places, &mut known, &mut verdict).await?;
