@@ -38,12 +38,24 @@ start_stack() {
     ! slack_is_ready || profiles=slack
     ! forwarding_is_set || profiles+=,forwarder
     export COMPOSE_PROFILES="${COMPOSE_PROFILES:-$profiles}"
+    renew_bus
     if ! log_lines=0 run stack "starting containers" "${compose[@]}" --ansi never up -d --no-build --remove-orphans; then
         why_not_up
         exit 1
     fi
     restart_changed
     wait_until_healthy
+}
+
+# A new release may have new components and new rights: a bus that runs already learns of them by a restart.
+renew_bus() {
+    local bus
+    bus="$(container_of bus)"
+    [ -n "$bus" ] || return 0
+    if provision keys --dir /provision </dev/null | grep -q bus/nats.conf; then
+        run bus "restarting with the rights of this release" "${docker[@]}" restart "$bus" || exit 1
+        ok bus "restarted with the rights of this release"
+    fi
 }
 
 # Settings are read once, at the start: what was edited since then takes a restart. So do added tools.
