@@ -49,10 +49,11 @@ start_stack() {
 
 # A new release may have new components and new rights: a bus that runs already learns of them by a restart.
 renew_bus() {
-    local bus
+    local bus made
     bus="$(container_of bus)"
     [ -n "$bus" ] || return 0
-    if provision keys --dir /provision </dev/null | grep -q bus/nats.conf; then
+    made="$(provision keys --dir /provision </dev/null)" || die "the keys could not be provisioned" "The line above says why."
+    if grep -q bus/nats.conf <<<"$made"; then
         run bus "restarting with the rights of this release" "${docker[@]}" restart "$bus" || exit 1
         ok bus "restarted with the rights of this release"
     fi
